@@ -1,0 +1,55 @@
+# Works as an ordinary user with no environment active; everything runs from .venv.
+BIN := .venv/bin
+STAMP := .venv/.setup-stamp
+
+# Models and rows come with installed packages: nothing here may reach a model hub.
+export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export ORT_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv and install everything, at the pinned versions
+
+$(STAMP): pyproject.toml constraints.txt
+	@for candidate in python3.11 python3; do \
+	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    found=$$candidate; break; \
+	  fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "make setup: neither python3.11 nor a python3 of 3.11 or newer was found on PATH;" \
+	    "install Python 3.11 (Debian and Ubuntu: python3.11 and python3.11-venv) and run it again" >&2; \
+	  exit 1; \
+	fi; \
+	$$found -m venv .venv || { \
+	  echo "make setup: $$found cannot make a virtual environment;" \
+	    "install its venv module (Debian and Ubuntu: python3-venv) and run it again" >&2; \
+	  exit 1; \
+	}
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
+	  -e '.[optimize,demo,dev]'
+	@touch $@
+
+demo: $(STAMP)  ## fine-tune, optimize and compare a small model on real sentences
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP)  ## run all tests; skips are listed at the end with what they miss
+	$(BIN)/python -m pytest tests
+
+check: $(STAMP)  ## lint, formatting, types, and the architecture's rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/architecture
+
+bench: $(STAMP)  ## measure the main job against its rivals
+	$(BIN)/python benchmarks/main_job.py
+
+clean:  ## remove .venv, caches and build output
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

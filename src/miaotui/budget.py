@@ -1,0 +1,81 @@
+"""What the user allows: accuracy, time, memory, and what to optimize for."""
+
+import math
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from miaotui.errors import BudgetError
+
+SMALLEST_TIME_BUDGET_S = 60.0
+
+_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?\s*$")
+_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BYTES = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*$", re.IGNORECASE)
+
+
+class Objective(StrEnum):
+    """What is made best among the configurations that keep the limit."""
+
+    THROUGHPUT = "throughput"
+    """Rows per second, offline, text in to answer out."""
+    LATENCY = "latency"
+    """Batch-1 p99 in milliseconds; p50 breaks ties."""
+    SIZE = "size"
+    """Bytes needed to serve."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The limits of one optimization.
+
+    `max_drop` is absolute, in the metric's own units (0.01 is one point of accuracy).
+    """
+
+    max_drop: float = 0.01
+    objective: Objective = Objective.THROUGHPUT
+    time_budget_s: float = 600.0
+    target_p99_ms: float | None = None
+    max_memory_bytes: int | None = None
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.max_drop) or not 0 <= self.max_drop < 1:
+            raise BudgetError(
+                f"max_drop is {self.max_drop}; expected 0% or more and less than 100%, such as 1%"
+            )
+        if self.time_budget_s < SMALLEST_TIME_BUDGET_S:
+            raise BudgetError(
+                f"a time budget of {self.time_budget_s:g} s is too short to measure anything; "
+                f"the smallest sensible one is {SMALLEST_TIME_BUDGET_S:g}s"
+            )
+        if self.target_p99_ms is not None and self.target_p99_ms <= 0:
+            raise BudgetError(f"target p99 is {self.target_p99_ms} ms; expected more than 0, as 5ms")
+
+
+def parse_drop(text: str) -> float:
+    """Reads "1%", "0.5%" or "0.01" as an absolute drop (0.01, 0.005, 0.01)."""
+    stripped = text.strip()
+    try:
+        if stripped.endswith("%"):
+            return float(stripped[:-1]) / 100
+        return float(stripped)
+    except ValueError:
+        raise BudgetError(f"max-drop {text!r} is not a number; write it as 1% or 0.01") from None
+
+
+def parse_duration(text: str, default_unit: str = "s") -> float:
+    """Reads "10m", "90s", "5ms" or "1h" as seconds."""
+    match = _DURATION.match(text)
+    if match is None:
+        raise BudgetError(f"{text!r} is not a duration; write it as 10m, 90s, 5ms or 1h")
+    return float(match[1]) * _SECONDS[match[2] or default_unit]
+
+
+def parse_bytes(text: str) -> int:
+    """Reads "200MB", "1.5GiB" or "4096" as bytes."""
+    match = _BYTES.match(text)
+    if match is None:
+        raise BudgetError(f"{text!r} is not a size; write it as 200MB or 1.5GiB")
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " "))

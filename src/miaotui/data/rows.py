@@ -1,0 +1,111 @@
+"""Rows of a task: texts or pairs of texts, and their labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jaxtyping import Int64
+from numpy import ndarray
+
+from miaotui.data.columns import Columns, find_columns
+from miaotui.data.label_cells import Label, labels_from_cells, listed_rows
+from miaotui.data.tables import Table, read_table
+from miaotui.errors import DataError
+from miaotui.tasks.base import Text
+
+__all__ = ["Columns", "Label", "Rows", "Text", "check_trainable", "load_rows"]
+
+SMALLEST_TRAINABLE = 50
+ANY_COLUMNS = Columns()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts and their labels (None where unlabelled), all texts single or all pairs.
+
+    `label_order` is the order of the classes declared by the file (a `datasets` ClassLabel), in
+    which a model trained on it numbers its outputs; None where the file declares none.
+    """
+
+    texts: tuple[Text, ...]
+    labels: tuple[Label, ...] | None
+    source: str
+    label_order: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, indices: Sequence[int] | Int64[ndarray, " chosen"]) -> "Rows":
+        """The rows at `indices`, in that order."""
+        chosen = [int(i) for i in indices]
+        labels = None if self.labels is None else tuple(self.labels[i] for i in chosen)
+        return replace(self, texts=tuple(self.texts[i] for i in chosen), labels=labels)
+
+
+def load_rows(path: str | Path, columns: Columns = ANY_COLUMNS, labelled: bool = True) -> Rows:
+    """Reads CSV, TSV, JSON lines, Parquet, Arrow or a folder saved by `datasets`.
+
+    With `labelled` False labels are ignored, and `.txt` with one text per line is read too. Empty
+    texts are kept; whatever cannot be used as it is is a DataError of one line.
+    """
+    source = str(path)
+    table = read_table(Path(path), plain_text=not labelled)
+    found = find_columns(table.names, columns, labelled, source)
+    firsts = _texts(table, found.text, source)
+    if not firsts:
+        raise DataError(f"{source} has no rows; give a file with at least one")
+    texts: tuple[Text, ...] = firsts
+    if found.pair is not None:
+        texts = tuple(zip(firsts, _texts(table, found.pair, source), strict=True))
+    if found.label is None:
+        return Rows(texts, None, source)
+    names = table.class_names.get(found.label)
+    where = f"{source}, column {found.label!r}"
+    labels = labels_from_cells(table.column(found.label), table.typed, names, where)
+    return Rows(texts, labels, source, names)
+
+
+def check_trainable(
+    rows: Rows, minimum: int = SMALLEST_TRAINABLE, regression: bool = False
+) -> None:
+    """Refuses rows that nothing can be trained or judged on: too few, unlabelled, all alike."""
+    if rows.labels is None:
+        raise DataError(f"{rows.source} has no labels; give labelled rows")
+    if len(rows) < minimum:
+        raise DataError(
+            f"{rows.source} has {len(rows)} rows, expected at least {minimum}; label some more"
+        )
+    if len(set(rows.labels)) > 1:
+        return
+    if regression:
+        raise DataError(
+            f"{rows.source}: every label is {rows.labels[0]!r}; give rows with different values"
+        )
+    raise DataError(
+        f"{rows.source} has only one class ({rows.labels[0]!r}); give rows of at least two"
+    )
+
+
+def _texts(table: Table, column: str, source: str) -> tuple[str, ...]:
+    cells = table.column(column)
+    missing = [i for i, cell in enumerate(cells) if cell is None]
+    if missing:
+        raise DataError(
+            f"{source}: column {column!r} has no text in {listed_rows(missing)}; fill it in, "
+            "leave an empty text, or remove the rows"
+        )
+    return tuple(_checked(cell, i, column, source) for i, cell in enumerate(cells))
+
+
+def _checked(cell: object, index: int, column: str, source: str) -> str:
+    where = f"{source}: column {column!r}, row {index + 1}"
+    if not isinstance(cell, str):
+        raise DataError(
+            f"{where} is of type {type(cell).__name__}, expected a text; convert it or name "
+            "another column with --text-column or --pair-column"
+        )
+    try:
+        cell.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where} holds half a character (a lone surrogate); repair it") from error
+    return cell

@@ -1,0 +1,219 @@
+"""How rows become batches of tokens: padded, bucketed, packed. Nothing here imports torch.
+
+Every layout makes the same five arrays, so an engine needs one forward: `ids`, `positions` (from 0
+in each row), `segments` (0 is padding, rows count from 1 within their block), `types`, and
+`readout`, the place of each row's first token in its block. `rows` says which row each readout is.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Literal
+
+import numpy as np
+from jaxtyping import Int64
+from numpy import ndarray
+from pydantic import Field
+
+from miaotui.errors import RecipeError
+from miaotui.tasks.base import EncodedRows
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Blocks of tokens for one run of an engine; see the module's docstring.
+
+    `rows` is -1 where a readout belongs to no row.
+    """
+
+    ids: Int64[ndarray, "blocks tokens"]
+    positions: Int64[ndarray, "blocks tokens"]
+    segments: Int64[ndarray, "blocks tokens"]
+    types: Int64[ndarray, "blocks tokens"]
+    readout: Int64[ndarray, "blocks readouts"]
+    rows: Int64[ndarray, "blocks readouts"]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Blocks, tokens a block, readouts a block."""
+        return (*self.ids.shape, self.readout.shape[1])
+
+    @cached_property
+    def inputs(self) -> dict[str, ndarray]:
+        """The arrays an engine takes, by name."""
+        return {
+            "ids": self.ids,
+            "positions": self.positions,
+            "segments": self.segments,
+            "types": self.types,
+            "readout": self.readout,
+        }
+
+
+def lay_out(
+    rows: EncodedRows,
+    blocks: Sequence[Sequence[int]],
+    tokens: int,
+    readouts: int,
+    num_blocks: int | None = None,
+) -> Batch:
+    """Writes the rows of each block one after another; `tokens` and `readouts` are a block's room."""
+    num_blocks = num_blocks or len(blocks)
+    shape = (num_blocks, tokens)
+    ids, positions, segments, types = (np.zeros(shape, dtype=np.int64) for _ in range(4))
+    readout = np.zeros((num_blocks, readouts), dtype=np.int64)
+    owners = np.full((num_blocks, readouts), -1, dtype=np.int64)
+    for b, block in enumerate(blocks):
+        at = 0
+        for k, row in enumerate(block):
+            first, last = int(rows.starts[row]), int(rows.starts[row + 1])
+            end = at + last - first
+            ids[b, at:end] = rows.ids[first:last]
+            positions[b, at:end] = np.arange(last - first)
+            segments[b, at:end] = k + 1
+            if rows.type_ids is not None:
+                types[b, at:end] = rows.type_ids[first:last]
+            readout[b, k], owners[b, k] = at, row
+            at = end
+    return Batch(ids, positions, segments, types, readout, owners)
+
+
+class LayoutBase(ABC):
+    """Cuts rows into batches. `fixed_shapes` lists every shape it can make, if they are few."""
+
+    kind: str
+    batch: int
+
+    @abstractmethod
+    def batches(self, rows: EncodedRows) -> Iterator[Batch]:
+        """Every row once, longest first; results are put in the caller's order by `Batch.rows`."""
+
+    @abstractmethod
+    def shapes(self, longest: int) -> list[tuple[int, int, int]]:
+        """The fixed shapes that rows of at most `longest` tokens need; empty means any shape."""
+
+
+def _longest_first(rows: EncodedRows) -> Int64[ndarray, " rows"]:
+    return np.argsort(-rows.lengths, kind="stable")
+
+
+@dataclass(frozen=True)
+class Padded(LayoutBase):
+    """Rows sorted by length, each batch padded to its longest row; shapes are free."""
+
+    kind: Literal["padded"] = "padded"
+    batch: int = 32
+
+    def batches(self, rows: EncodedRows) -> Iterator[Batch]:
+        order = _longest_first(rows)
+        for first in range(0, len(order), self.batch):
+            chosen = order[first : first + self.batch]
+            longest = int(rows.lengths[chosen[0]])
+            yield lay_out(rows, [[int(i)] for i in chosen], longest, 1)
+
+    def shapes(self, longest: int) -> list[tuple[int, int, int]]:
+        return []
+
+
+@dataclass(frozen=True)
+class Bucketed(LayoutBase):
+    """Rows padded to the next of a few lengths, so that an engine meets only known shapes.
+
+    `edges` are fixed from training lengths; a last one at the model's maximum is added when run.
+    """
+
+    kind: Literal["bucketed"] = "bucketed"
+    batch: int = 32
+    edges: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+
+    def batches(self, rows: EncodedRows) -> Iterator[Batch]:
+        lengths = rows.lengths
+        edges = np.array(self._edges(int(lengths.max(initial=1))))
+        bucket = np.searchsorted(edges, lengths)
+        for b in range(len(edges) - 1, -1, -1):
+            chosen = np.flatnonzero(bucket == b)
+            for first in range(0, len(chosen), self.batch):
+                group = chosen[first : first + self.batch]
+                yield lay_out(rows, [[int(i)] for i in group], int(edges[b]), 1, self.batch)
+
+    def shapes(self, longest: int) -> list[tuple[int, int, int]]:
+        return [(self.batch, edge, 1) for edge in self._edges(longest)]
+
+    def _edges(self, longest: int) -> list[int]:
+        needed = [edge for edge in sorted(self.edges) if edge < longest]
+        return [*needed, next((e for e in sorted(self.edges) if e >= longest), longest)]
+
+
+@dataclass(frozen=True)
+class Packed(LayoutBase):
+    """Several rows to a block of `block_tokens`; rows longer than a block get a bucket of their own.
+
+    `block_rows` bounds the rows of one block, so that its readouts have a fixed shape.
+    """
+
+    kind: Literal["packed"] = "packed"
+    batch: int = 8
+    block_tokens: int = 128
+    block_rows: int = 16
+
+    def batches(self, rows: EncodedRows) -> Iterator[Batch]:
+        long = np.flatnonzero(rows.lengths > self.block_tokens)
+        for group in self._long_groups(rows, long):
+            yield group
+        short = np.flatnonzero(rows.lengths <= self.block_tokens)
+        blocks = pack(rows.lengths, short, self.block_tokens, self.block_rows)
+        for first in range(0, len(blocks), self.batch):
+            group_of_blocks = blocks[first : first + self.batch]
+            yield lay_out(rows, group_of_blocks, self.block_tokens, self.block_rows, self.batch)
+
+    def _long_groups(self, rows: EncodedRows, long: Int64[ndarray, " chosen"]) -> Iterator[Batch]:
+        for row in long[np.argsort(-rows.lengths[long], kind="stable")]:
+            edge = self._edge(int(rows.lengths[row]))
+            yield lay_out(rows, [[int(row)]], edge, 1)
+
+    def _edge(self, length: int) -> int:
+        step = self.block_tokens
+        return -(-length // step) * step
+
+    def shapes(self, longest: int) -> list[tuple[int, int, int]]:
+        long = range(2 * self.block_tokens, self._edge(longest) + 1, self.block_tokens)
+        return [(self.batch, self.block_tokens, self.block_rows)] + [(1, edge, 1) for edge in long]
+
+
+Layout = Annotated[Padded | Bucketed | Packed, Field(discriminator="kind")]
+
+
+def pack(
+    lengths: Int64[ndarray, " rows"], chosen: Int64[ndarray, " chosen"], room: int, most: int
+) -> list[list[int]]:
+    """Best-fit-decreasing bin packing; O(rows * room) through a table of blocks by room left.
+
+    Source: Krell et al. 2021, "Efficient sequence packing without cross-contamination".
+    """
+    if most < 1:
+        raise RecipeError(f"packed: block_rows is {most}; expected 1 or more")
+    open_blocks: list[list[list[int]]] = [[] for _ in range(room + 1)]
+    blocks: list[list[int]] = []
+    for row in chosen[np.argsort(-lengths[chosen], kind="stable")]:
+        length = int(lengths[row])
+        left = next((r for r in range(length, room + 1) if open_blocks[r]), None)
+        if left is None:
+            block: list[int] = []
+            blocks.append(block)
+            left = room
+        else:
+            block = open_blocks[left].pop()
+        block.append(int(row))
+        if len(block) < most:
+            open_blocks[left - length].append(block)
+    return blocks
+
+
+def fill(rows: EncodedRows, layout: LayoutBase) -> float:
+    """Share of the tokens computed that belong to rows."""
+    total = sum(batch.ids.size for batch in layout.batches(rows))
+    return rows.total_tokens / total if total else 1.0
+
+
+__all__ = ["Batch", "Bucketed", "Layout", "LayoutBase", "Packed", "Padded", "fill", "lay_out", "pack"]

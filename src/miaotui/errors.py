@@ -1,0 +1,37 @@
+"""Every error a user can cause. The CLI prints one in one line and exits with status 2."""
+
+
+class MiaotuiError(Exception):
+    """Base of all errors raised on purpose: says what happened, what was expected, what to do."""
+
+
+class DataError(MiaotuiError):
+    """The rows cannot be used as they are."""
+
+
+class ModelError(MiaotuiError):
+    """The model cannot be loaded, or an operation does not fit its family or shape."""
+
+
+class RecipeError(MiaotuiError):
+    """A recipe, technique or setting is not valid."""
+
+
+class EngineUnavailable(MiaotuiError):  # noqa: N818  (the name reads as the sentence it is)
+    """An engine, precision or layout cannot run on this machine."""
+
+
+class EngineFailed(MiaotuiError):  # noqa: N818
+    """An engine that is available could not lower this model (an operator it does not know, say)."""
+
+
+class BudgetError(MiaotuiError):
+    """A limit given by the user is not a sensible one."""
+
+
+class BundleError(MiaotuiError):
+    """A bundle is damaged, incomplete or of a newer format."""
+
+
+class OutputError(MiaotuiError):
+    """The place to write to cannot be written, or holds something else."""

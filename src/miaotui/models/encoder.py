@@ -1,0 +1,203 @@
+"""One encoder for every family with an adapter: free shapes, packed rows, readout-only last layer.
+
+A padded batch is a packed one: each block of tokens holds rows told apart by their segment number,
+positions restart for each row, and only tokens of equal segment attend to each other. Padding is
+segment 0. The last layer computes queries and everything after them only for the tokens that are
+read out, which is exact and saves most of a layer.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape
+
+ATTENTION_LINEARS = ("query", "key", "value", "output")
+FFN_LINEARS = ("up", "down")
+
+
+class LowRank(nn.Module):
+    """Two linears in place of one: x -> second(first(x)), the first without a bias."""
+
+    def __init__(self, in_features: int, rank: int, out_features: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(in_features, rank, bias=False)
+        self.second = nn.Linear(rank, out_features)
+
+    def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
+        return self.second(self.first(x))  # type: ignore[no-any-return]
+
+
+class BiasOnly(nn.Module):
+    """What is left of an output projection whose inputs were all removed."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(features))
+
+
+def _linear(in_features: int, out_features: int, rank: int | None) -> nn.Module:
+    if rank is not None:
+        return LowRank(in_features, rank, out_features)
+    return nn.Linear(in_features, out_features)
+
+
+class Embeddings(nn.Module):
+    """Word, position and (where the family has them) type embeddings, normalized."""
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        self.words = nn.Embedding(shape.vocab, shape.embedding)
+        self.positions = nn.Embedding(shape.positions, shape.embedding)
+        self.types = nn.Embedding(shape.types, shape.embedding) if shape.types else None
+        self.norm = nn.LayerNorm(shape.embedding, eps=shape.norm_eps)
+        self.projection = (
+            nn.Linear(shape.embedding, shape.hidden) if shape.embedding != shape.hidden else None
+        )
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "blocks tokens"],
+        positions: Int[Tensor, "blocks tokens"],
+        types: Int[Tensor, "blocks tokens"] | None,
+    ) -> Float[Tensor, "blocks tokens hidden"]:
+        x = self.words(ids) + self.positions(positions)
+        if self.types is not None:
+            x = x + (self.types.weight[0] if types is None else self.types(types))
+        x = self.dropout(self.norm(x))
+        return x if self.projection is None else self.projection(x)
+
+
+class Layer(nn.Module):
+    """Self-attention and feed-forward network of one layer, each followed by its LayerNorm."""
+
+    def __init__(self, shape: EncoderShape, layer: LayerShape) -> None:
+        super().__init__()
+        self.heads, self.head_dim = layer.heads, shape.head_dim
+        inner, hidden, rank = layer.heads * shape.head_dim, shape.hidden, layer.ranks.get
+        if layer.heads:
+            self.query = _linear(hidden, inner, rank("query"))
+            self.key = _linear(hidden, inner, rank("key"))
+            self.value = _linear(hidden, inner, rank("value"))
+            self.output = _linear(inner, hidden, rank("output"))
+        else:
+            self.output = BiasOnly(hidden)
+        self.attention_norm = nn.LayerNorm(hidden, eps=shape.norm_eps)
+        self.ffn = layer.ffn
+        if layer.ffn:
+            self.up = _linear(hidden, layer.ffn, rank("up"))
+            self.down = _linear(layer.ffn, hidden, rank("down"))
+        else:
+            self.down = BiasOnly(hidden)
+        self.ffn_norm = nn.LayerNorm(hidden, eps=shape.norm_eps)
+        self.activation = shape.activation
+        self.activate = _ACTIVATIONS[shape.activation]
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "blocks tokens hidden"],
+        residual: Float[Tensor, "blocks queries hidden"],
+        mask: Bool[Tensor, "blocks 1 queries tokens"],
+    ) -> Float[Tensor, "blocks queries hidden"]:
+        """`residual` holds the tokens to go on with: all of `x`, or those read out of it."""
+        x = self.attention_norm(residual + self.dropout(self._attention(x, residual, mask)))
+        return self.ffn_norm(x + self.dropout(self._ffn(x)))  # type: ignore[no-any-return]
+
+    def _attention(self, x: Tensor, queries: Tensor, mask: Tensor) -> Tensor:
+        if not self.heads:
+            return self.output.bias  # type: ignore[return-value]
+        q, k, v = self._split(self.query(queries)), self._split(self.key(x)), self._split(self.value(x))
+        context = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=self.dropout.p if self.training else 0.0
+        )
+        return self.output(context.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+
+    def _ffn(self, x: Tensor) -> Tensor:
+        if not self.ffn:
+            return self.down.bias  # type: ignore[return-value]
+        return self.down(self.activate(self.up(x)))  # type: ignore[no-any-return]
+
+
+class ClassificationHead(nn.Module):
+    """Dense layer, nonlinearity, output layer, over the readout token of each row."""
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        self.dense = nn.Linear(shape.hidden, shape.hidden)
+        self.classifier = nn.Linear(shape.hidden, shape.labels)
+        self.activation = _HEAD_ACTIVATIONS[shape.head_kind]
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch labels"]:
+        x = self.dropout(self.activation(self.dense(x)))
+        return self.classifier(x)  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """A classifier of any `EncoderShape`; see the module's docstring for what its inputs mean."""
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embeddings = Embeddings(shape)
+        self.layers = nn.ModuleList(Layer(shape, layer) for layer in shape.layers)
+        self.head = ClassificationHead(shape)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "blocks tokens"],
+        positions: Int[Tensor, "blocks tokens"],
+        segments: Int[Tensor, "blocks tokens"],
+        types: Int[Tensor, "blocks tokens"] | None,
+        readout: Int[Tensor, "blocks rows"],
+    ) -> Float[Tensor, "blocks rows labels"]:
+        """`positions` count from 0 in each row; `readout` indexes tokens within their block."""
+        return self.head(self.states(ids, positions, segments, types, readout)[-1])  # type: ignore[no-any-return]
+
+    def states(
+        self,
+        ids: Int[Tensor, "blocks tokens"],
+        positions: Int[Tensor, "blocks tokens"],
+        segments: Int[Tensor, "blocks tokens"],
+        types: Int[Tensor, "blocks tokens"] | None,
+        readout: Int[Tensor, "blocks rows"],
+    ) -> list[Float[Tensor, "blocks rows hidden"]]:
+        """The readout tokens' hidden states after the embeddings and after each layer."""
+        x = self.embeddings(ids, positions + self.shape.position_offset, types)
+        mask = segments[:, None, :, None] == segments[:, None, None, :]
+        states = [_gather(x, readout)]
+        for layer in self.layers[:-1]:
+            x = layer(x, x, mask)
+            states.append(_gather(x, readout))
+        if self.layers:
+            rows = segments.gather(1, readout)[:, None, :, None] == segments[:, None, None, :]
+            states.append(self.layers[-1](x, _gather(x, readout), rows))
+        return states
+
+
+def _gather(x: Tensor, readout: Tensor) -> Tensor:
+    return x.gather(1, readout[:, :, None].expand(-1, -1, x.shape[-1]))
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+_ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    Activation.GELU: F.gelu,
+    Activation.GELU_TANH: _gelu_tanh,
+    Activation.RELU: F.relu,
+}
+_HEAD_ACTIVATIONS: dict[HeadKind, Callable[[Tensor], Tensor]] = {
+    HeadKind.TANH: torch.tanh,
+    HeadKind.GELU: F.gelu,
+    HeadKind.RELU: F.relu,
+}

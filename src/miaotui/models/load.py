@@ -1,0 +1,222 @@
+"""Loads a classifier from a folder or a hub id; safetensors only, no code of the model's own."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+
+from miaotui.errors import ModelError
+from miaotui.models.encoder import Encoder
+from miaotui.models.families import family_of
+from miaotui.models.model import Model, PaddedClassifier
+from miaotui.models.shape import shape_from_json, shape_to_json
+from miaotui.tasks.text_classification import (
+    TASK_FILE,
+    Problem,
+    TextClassification,
+    open_task,
+    text_classification,
+)
+
+SHAPE_FILE = "shape.json"
+WEIGHTS_FILE = "model.safetensors"
+_LONGEST = 512
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model was found: a local folder, and the commit if it came from a hub."""
+
+    folder: Path
+    name: str
+    revision: str | None = None
+
+
+def find_model(name: str, revision: str | None = None) -> Source:
+    """A folder as it is, or a hub id, downloaded (or found in the cache) at one commit."""
+    folder = Path(name)
+    if folder.is_dir():
+        _check_folder(folder)
+        return Source(folder.resolve(), name)
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"{name} is not a folder; give a model folder or a hub id such as org/name")
+    downloaded = _download(name, revision)
+    _check_folder(downloaded)
+    return Source(downloaded, name, downloaded.name)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", "*.json", "*.txt", "*.model"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"{name} is not a folder, and the hub cannot be reached or is switched off "
+            "(HF_HUB_OFFLINE); give the path of a model folder"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{name} is not a folder and not a model on the hub: {reason}") from error
+
+
+def _check_folder(folder: Path) -> None:
+    if (folder / SHAPE_FILE).exists():
+        return
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json; save the model with save_pretrained first")
+    if list(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
+    if pickled:
+        raise ModelError(
+            f"{folder} has only pickled weights ({pickled[0]}), which can run code when opened; "
+            "on a machine you trust, load it with transformers and call "
+            "save_pretrained(folder), which writes model.safetensors"
+        )
+    raise ModelError(f"{folder} has no weights; expected model.safetensors")
+
+
+def load_config(source: Source) -> Any:
+    """The transformers config; a strange one is a ModelError."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{source.folder / 'config.json'}: {reason}") from error
+
+
+def load_model(source: Source) -> Model:
+    """A fine-tuned classifier: one of transformers', or one that `save_model` wrote."""
+    if (source.folder / SHAPE_FILE).exists():
+        return _load_saved(source.folder)
+    config = load_config(source)
+    module = load_transformers(source, config)
+    task = _task(source, config)
+    family = family_of(config)
+    if family is None:
+        takes_types = int(getattr(config, "type_vocab_size", 0) or 0) > 1
+        return Model(PaddedClassifier(module, takes_types).eval(), task, config.model_type)
+    encoder = Encoder(family.shape(config))
+    encoder.load_state_dict(family.weights(module.state_dict()))
+    return Model(encoder.eval(), task, family.name)
+
+
+def load_transformers(source: Source, config: Any, **replaced: Any) -> Any:
+    """transformers' own module in fp32, refused where its classification head was not trained.
+
+    `replaced` are config entries of a head that is yet to be trained; with any, no such refusal.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    _quiet()
+    try:
+        module, info = AutoModelForSequenceClassification.from_pretrained(
+            source.folder,
+            config=config if not replaced else None,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **replaced,
+        )
+    except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{source.folder}: {reason}") from error
+    if info["missing_keys"] and not replaced:
+        missing = sorted(info["missing_keys"])[0]
+        raise ModelError(
+            f"{source.folder} has no trained classification head ({missing} is missing); "
+            "fine-tune it first: miaotui finetune"
+        )
+    return module.eval()
+
+
+def load_tokenizer(source: Source) -> Tokenizer:
+    """The fast tokenizer; converted by transformers where only a slow one was saved."""
+    path = source.folder / "tokenizer.json"
+    if path.is_file():
+        return Tokenizer.from_file(str(path))
+    from transformers import AutoTokenizer
+
+    try:
+        fast = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
+    except (ValueError, KeyError, OSError, ImportError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{source.folder}: no usable tokenizer: {reason}") from error
+    if not getattr(fast, "is_fast", False):
+        raise ModelError(f"{source.folder}: its tokenizer has no fast form (tokenizer.json)")
+    return fast.backend_tokenizer
+
+
+def longest_row(source: Source, config: Any) -> int:
+    """Tokens the model can take: by its positions, its tokenizer's settings, and no more than 512
+    where neither says."""
+    family = family_of(config)
+    limits = [family.shape(config).max_tokens] if family else []
+    positions = getattr(config, "max_position_embeddings", None)
+    if not family and isinstance(positions, int) and positions > 0:
+        limits.append(min(positions, _LONGEST))
+    settings = source.folder / "tokenizer_config.json"
+    if settings.is_file():
+        stated = json.loads(settings.read_text(encoding="utf-8")).get("model_max_length")
+        if isinstance(stated, int | float) and 0 < stated < 1e6:
+            limits.append(int(stated))
+    return min(limits, default=_LONGEST)
+
+
+def _task(source: Source, config: Any) -> TextClassification:
+    labels = [str(config.id2label[i]) for i in range(config.num_labels)]
+    return text_classification(
+        load_tokenizer(source), labels, _problem(config), longest_row(source, config)
+    )
+
+
+def _problem(config: Any) -> Problem:
+    stated = {
+        "single_label_classification": Problem.SINGLE_LABEL,
+        "multi_label_classification": Problem.MULTI_LABEL,
+        "regression": Problem.REGRESSION,
+    }
+    usual = Problem.REGRESSION if config.num_labels == 1 else Problem.SINGLE_LABEL
+    return stated.get(config.problem_type, usual)
+
+
+def save_model(model: Model, folder: Path) -> None:
+    """Writes weights, shape and task; an adapter is needed (`Model.encoder`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = model.encoder
+    state = {name: t.detach().contiguous() for name, t in encoder.state_dict().items()}
+    save_file(state, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
+    (folder / SHAPE_FILE).write_text(shape_to_json(encoder.shape), encoding="utf-8")
+    model.task.save(folder)
+
+
+def _load_saved(folder: Path) -> Model:
+    if not (folder / TASK_FILE).is_file():
+        raise ModelError(f"{folder} has {SHAPE_FILE} but no {TASK_FILE}; it was not saved whole")
+    encoder = Encoder(shape_from_json((folder / SHAPE_FILE).read_text(encoding="utf-8")))
+    try:
+        encoder.load_state_dict(load_file(str(folder / WEIGHTS_FILE)))
+    except (SafetensorError, FileNotFoundError, RuntimeError) as error:
+        raise ModelError(f"{folder / WEIGHTS_FILE}: {str(error).splitlines()[0]}") from error
+    return Model(encoder.eval(), open_task(folder), encoder.shape.family)
+
+
+def _quiet() -> None:
+    """transformers prints a bar and a table for each load; neither is for our users."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("transformers").setLevel(logging.ERROR)

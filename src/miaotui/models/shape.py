@@ -1,0 +1,80 @@
+"""The shape of an encoder, layer by layer: what surgery changes and what is saved beside weights."""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from pydantic import TypeAdapter
+
+from miaotui.errors import ModelError
+
+
+class Activation(StrEnum):
+    """Nonlinearity of the feed-forward network."""
+
+    GELU = "gelu"
+    GELU_TANH = "gelu_tanh"
+    RELU = "relu"
+
+
+class HeadKind(StrEnum):
+    """Nonlinearity between the two linear layers of a classification head."""
+
+    TANH = "tanh"
+    GELU = "gelu"
+    RELU = "relu"
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """One transformer layer. `ranks` maps a linear's name ("query", "up") to its rank if factorized.
+
+    Zero heads (or zero ffn) leave only the bias of that sublayer's output projection.
+    """
+
+    heads: int
+    ffn: int
+    ranks: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """A post-LayerNorm encoder with a two-layer classification head over each row's first token."""
+
+    family: str
+    vocab: int
+    embedding: int
+    hidden: int
+    head_dim: int
+    positions: int
+    position_offset: int
+    types: int
+    layers: tuple[LayerShape, ...]
+    activation: Activation
+    norm_eps: float
+    head_kind: HeadKind
+    labels: int
+    dropout: float = 0.1
+
+    def with_layer(self, index: int, layer: LayerShape) -> "EncoderShape":
+        """The same shape with layer `index` replaced."""
+        layers = list(self.layers)
+        layers[index] = layer
+        return replace(self, layers=tuple(layers))
+
+    @property
+    def max_tokens(self) -> int:
+        return self.positions - self.position_offset
+
+
+_SHAPE = TypeAdapter(EncoderShape)
+
+
+def shape_to_json(shape: EncoderShape) -> str:
+    return _SHAPE.dump_json(shape, indent=2).decode()
+
+
+def shape_from_json(text: str) -> EncoderShape:
+    try:
+        return _SHAPE.validate_json(text)
+    except ValueError as error:
+        raise ModelError(f"not the shape of an encoder: {error}") from error

@@ -1,0 +1,53 @@
+"""Switches off what third-party packages would send home from our processes."""
+
+import os
+import sys
+
+SWITCHES = {
+    # onnxruntime: no uploader, no device id under the user's cache (official builds upload).
+    "ORT_DISABLE_TELEMETRY": "1",
+    # nncf.telemetry replaces its sender by a stub where this is set.
+    "NNCF_CI": "1",
+    # huggingface_hub, and transformers through it.
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+}
+"""Environment variables, inherited by child processes."""
+
+_SENDER = "openvino_telemetry"
+
+
+def silence_telemetry() -> None:
+    """Turns telemetry off in this process; call it before importing an engine.
+
+    It may be called again: what was imported meanwhile is switched off through its own API. A
+    child process inherits the environment variables, but must call this before it imports openvino.
+    """
+    os.environ.update(SWITCHES)
+    _block_openvino_sender()
+    _silence_imported()
+
+
+def _block_openvino_sender() -> None:
+    """Makes `import openvino_telemetry` fail, upon which openvino and nncf use their stubs.
+
+    Importing openvino sends an event, and no variable stops it but those that pretend to be CI.
+    """
+    sys.modules.setdefault(_SENDER, None)  # type: ignore[arg-type]
+
+
+def _silence_imported() -> None:
+    """For packages imported earlier, which read the variables then."""
+    sender = sys.modules.get(f"{_SENDER}.utils.sender")
+    if sender is not None:
+        sender.TelemetrySender.send = _discard
+    hub = sys.modules.get("huggingface_hub.constants")
+    if hub is not None:
+        hub.HF_HUB_DISABLE_TELEMETRY = True  # type: ignore[attr-defined]
+    runtime = sys.modules.get("onnxruntime")
+    if runtime is not None and hasattr(runtime, "disable_telemetry_events"):
+        runtime.disable_telemetry_events()
+
+
+def _discard(_sender: object, _backend: object, _message: object) -> None:
+    """Takes the place of `TelemetrySender.send`."""

@@ -1,0 +1,132 @@
+"""Single-label, multi-label and regression over one text or a pair of texts."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from tokenizers import Tokenizer
+
+from miaotui.errors import ModelError
+from miaotui.tasks.base import Answer, EncodedRows, Task, Text
+
+TASK_FILE = "task.json"
+TOKENIZER_FILE = "tokenizer.json"
+_ENCODE_ROWS = 4096
+
+
+class Problem(StrEnum):
+    """How outputs become answers, which loss trains them and which metric judges them."""
+
+    SINGLE_LABEL = "single_label"
+    MULTI_LABEL = "multi_label"
+    REGRESSION = "regression"
+
+
+@dataclass(frozen=True)
+class TextClassification(Task):
+    """A sequence classifier's task. `tokenizer` truncates at `max_tokens` and never pads."""
+
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]
+    problem: Problem
+    max_tokens: int
+    name = "text-classification"
+
+    def encode(self, texts: Sequence[Text]) -> EncodedRows:
+        encodings = [
+            encoding
+            for first in range(0, len(texts), _ENCODE_ROWS)
+            for encoding in self.tokenizer.encode_batch_fast(
+                list(texts[first : first + _ENCODE_ROWS])
+            )
+        ]
+        lengths = np.fromiter((len(e) for e in encodings), dtype=np.int64, count=len(encodings))
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        ids = _flat([e.ids for e in encodings], int(starts[-1]))
+        truncated = np.fromiter((bool(e.overflowing) for e in encodings), bool, len(encodings))
+        pairs = any(isinstance(text, tuple) for text in texts)
+        types = _flat([e.type_ids for e in encodings], int(starts[-1])) if pairs else None
+        return EncodedRows(
+            ids,
+            starts,
+            types if types is not None and types.any() else None,
+            truncated if truncated.any() else None,
+        )
+
+    def answers(self, logits: Float32[ndarray, "rows labels"]) -> list[Answer]:
+        if self.problem is Problem.REGRESSION:
+            return [_regression_answer(self.labels[0], float(row[0])) for row in logits]
+        if self.problem is Problem.MULTI_LABEL:
+            return [self._multi_label_answer(row) for row in _sigmoid(logits)]
+        return [self._single_label_answer(row) for row in _softmax(logits)]
+
+    def _single_label_answer(self, scores: Float32[ndarray, " labels"]) -> Answer:
+        best = int(scores.argmax())
+        return Answer(self.labels[best], float(scores[best]), self._named(scores))
+
+    def _multi_label_answer(self, scores: Float32[ndarray, " labels"]) -> Answer:
+        best = int(scores.argmax())
+        chosen = tuple(self.labels[i] for i in np.flatnonzero(scores >= 0.5))
+        return Answer(self.labels[best], float(scores[best]), self._named(scores), chosen)
+
+    def _named(self, scores: Float32[ndarray, " labels"]) -> dict[str, float]:
+        return {label: float(score) for label, score in zip(self.labels, scores, strict=True)}
+
+    def save(self, folder: Path) -> None:
+        """Writes `task.json` and `tokenizer.json`."""
+        (folder / TOKENIZER_FILE).write_text(self.tokenizer.to_str(), encoding="utf-8")
+        facts = {
+            "task": self.name,
+            "problem": self.problem.value,
+            "labels": list(self.labels),
+            "max_tokens": self.max_tokens,
+        }
+        (folder / TASK_FILE).write_text(
+            json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8"
+        )
+
+
+def text_classification(
+    tokenizer: Tokenizer, labels: Sequence[str], problem: Problem, max_tokens: int
+) -> TextClassification:
+    """Builds the task from its own copy of `tokenizer`, set to truncate and not to pad."""
+    own = Tokenizer.from_str(tokenizer.to_str())
+    own.no_padding()
+    own.enable_truncation(max_tokens)
+    return TextClassification(own, tuple(labels), problem, max_tokens)
+
+
+def open_task(folder: Path) -> TextClassification:
+    """Reads what `TextClassification.save` wrote; a missing or strange file is a ModelError."""
+    try:
+        facts = json.loads((folder / TASK_FILE).read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_str((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
+        return TextClassification(
+            tokenizer, tuple(facts["labels"]), Problem(facts["problem"]), int(facts["max_tokens"])
+        )
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} lacks {Path(error.filename).name}") from error
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{folder / TASK_FILE} is not a task description: {error}") from error
+
+
+def _flat(rows: list[list[int]], total: int) -> ndarray:
+    return np.fromiter((value for row in rows for value in row), dtype=np.int32, count=total)
+
+
+def _softmax(logits: Float32[ndarray, "rows labels"]) -> Float32[ndarray, "rows labels"]:
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def _sigmoid(logits: Float32[ndarray, "rows labels"]) -> Float32[ndarray, "rows labels"]:
+    return 1 / (1 + np.exp(-logits))
+
+
+def _regression_answer(label: str, value: float) -> Answer:
+    return Answer(label, value, {label: value})
