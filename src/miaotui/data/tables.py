@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from miaotui.errors import DataError
 
@@ -183,26 +184,24 @@ def _json_lines(path: Path, text: str) -> list[dict[str, object]]:
     return rows
 
 
-def _parsed(path: Path, text: str, first_line: int) -> list[object] | dict[str, object]:
+def _parsed(path: Path, text: str, first_line: int) -> Any:
     try:
-        value: list[object] | dict[str, object] = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
         raise DataError(
             f"{path}: line {line} is not valid JSON ({error.msg}, column {error.colno}); "
             "write one complete object a line"
         ) from error
-    except RecursionError as error:
-        raise DataError(f"{path}: line {first_line} is nested too deeply to be a row") from error
-    return value
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
+        raise DataError(f"{path}: line {first_line} cannot be read as a row ({error})") from error
 
 
-def _json_table(path: Path, rows: Sequence[object]) -> Table:
-    objects = [row for row in rows if isinstance(row, dict)]
-    names = tuple(dict.fromkeys(name for row in objects for name in row))
+def _json_table(path: Path, rows: Sequence[dict[str, object]]) -> Table:
+    names = tuple(dict.fromkeys(name for row in rows for name in row))
     if not names:
         raise DataError(f"{path} has no rows; give a file with at least one")
-    return Table(names, lambda name: [row.get(name) for row in objects])
+    return Table(names, lambda name: [row.get(name) for row in rows])
 
 
 _TEXT_READERS: dict[str, Callable[[Path], Table]] = {

@@ -1,0 +1,100 @@
+"""An engine lowers a model to a folder and opens that folder as a session. No torch in here."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from pydantic import BaseModel, ConfigDict, Field
+
+from miaotui.engines.layouts import Batch, Layout, Padded
+from miaotui.hardware import Machine
+from miaotui.tasks.base import EncodedRows
+
+if TYPE_CHECKING:
+    from miaotui.models.model import Calibration, Model
+
+
+class Runner(Protocol):
+    """Runs one batch; safe to call from several threads at once."""
+
+    def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]: ...
+
+
+class Session:
+    """Runs encoded rows through a runner by a layout, results in the caller's order.
+
+    `streams` batches are in flight at once, each on its own thread.
+    """
+
+    def __init__(self, runner: Runner, layout: Layout, streams: int = 1) -> None:
+        self._runner = runner
+        self._layout = layout
+        self._pool = ThreadPoolExecutor(streams, "miaotui-stream") if streams > 1 else None
+
+    def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
+        """Logits of every row. No rows give an array of shape [0, 0]."""
+        parts = list(self._outputs(self._layout.batches(rows)))
+        if not parts:
+            return np.zeros((0, 0), dtype=np.float32)
+        logits = np.empty((len(rows), parts[0][1].shape[-1]), dtype=np.float32)
+        for owners, values in parts:
+            taken = owners >= 0
+            logits[owners[taken]] = values[taken]
+        return logits
+
+    def _outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[ndarray, ndarray]]:
+        if self._pool is None:
+            return map(self._one, batches)
+        return self._pool.map(self._one, batches)
+
+    def _one(self, batch: Batch) -> tuple[ndarray, ndarray]:
+        values = self._runner(batch)
+        return batch.rows, values.reshape(*batch.rows.shape, values.shape[-1])
+
+    def close(self) -> None:
+        """Ends the threads; the session cannot run afterwards."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
+class EngineBase(BaseModel, ABC):
+    """Frozen settings of one engine. `threads` of None means every usable core, shared by streams."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layout: Layout = Field(default_factory=Padded)
+    threads: int | None = Field(default=None, ge=1)
+    streams: int = Field(default=1, ge=1)
+
+    @classmethod
+    @abstractmethod
+    def unavailable(cls, machine: Machine) -> str | None:
+        """Why this engine cannot run on the machine, in one line; None where it can."""
+
+    @abstractmethod
+    def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
+        """Lowers the model into `folder`; what cannot be lowered is refused by name."""
+
+    @abstractmethod
+    def open(self, folder: Path, cores: int) -> Session:
+        """A session over what `build` wrote, using at most `cores` threads in all."""
+
+    def threads_per_stream(self, cores: int) -> int:
+        """Threads of each stream, within the cores given."""
+        return max(1, min(self.threads or cores, cores) // self.streams)
+
+
+EngineName = Literal["torch", "onnxruntime", "openvino"]
+
+
+def feeds(batch: Batch, names: Mapping[str, str] | Iterable[str]) -> dict[str, ndarray]:
+    """The inputs a graph declares; `mask` is 1 for tokens and 0 for padding."""
+    arrays = dict(batch.inputs)
+    if "mask" in names:
+        arrays["mask"] = (batch.segments > 0).astype(np.int64)
+    return {name: arrays[name] for name in names}

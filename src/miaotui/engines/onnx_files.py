@@ -1,0 +1,88 @@
+"""From a Model to an ONNX file, for every engine that reads one."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from miaotui.errors import EngineFailed, EngineUnavailable
+from miaotui.models.precision import Kind
+
+if TYPE_CHECKING:
+    from miaotui.models.model import Model, PaddedClassifier
+
+ONNX_FILE = "model.onnx"
+_INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
+
+
+def check_kinds(model: "Model", allowed: frozenset[Kind], engine: str) -> None:
+    """Refuses by name the precisions that an engine cannot lower."""
+    for kind in sorted(model.precision.kinds - allowed):
+        raise EngineUnavailable(
+            f"{engine} cannot compute in {kind} here; it can in "
+            + ", ".join(sorted(k.value for k in allowed))
+        )
+
+
+def to_onnx(model: "Model", weight_bits: int) -> onnx.ModelProto:
+    """An encoder by hand, any other classifier by tracing (float, or ONNX Runtime's own int8)."""
+    from miaotui.engines.onnx_graph import lower
+
+    if model.has_adapter:
+        return lower(model.encoder, model.precision, weight_bits)
+    exported = _trace(model.module)  # type: ignore[arg-type]
+    if model.precision.kinds == frozenset({Kind.INT8_DYNAMIC}):
+        return quantize_dynamically(exported, reduce_range=weight_bits == 7)
+    if model.precision.kinds & _INT8:
+        raise EngineUnavailable(
+            f"{model.family} has no adapter: int8-static is not available for it; "
+            "int8-dynamic on onnxruntime is"
+        )
+    return exported
+
+
+def _trace(module: "PaddedClassifier") -> onnx.ModelProto:
+    """torch's own exporter, dynamic shapes; each input has a tensor of its own (two inputs that
+    share one are merged)."""
+    import torch
+
+    names = ["ids", "mask"] + (["types"] if module.takes_types else [])
+    ids = torch.ones((2, 8), dtype=torch.long)
+    examples = tuple(torch.ones_like(ids) * (name != "types") for name in names)
+    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    try:
+        with torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                examples,
+                dynamo=True,
+                input_names=names,
+                output_names=["logits"],
+                dynamic_shapes={name: axes for name in names},
+                verbose=False,
+            )
+    except (RuntimeError, TypeError, ValueError, torch.onnx.OnnxExporterError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EngineFailed(f"torch cannot export this model to ONNX: {reason}") from error
+    if program is None:
+        raise EngineFailed("torch cannot export this model to ONNX")
+    return program.model_proto
+
+
+def quantize_dynamically(model: onnx.ModelProto, reduce_range: bool) -> onnx.ModelProto:
+    """ONNX Runtime's own dynamic quantizer, per channel."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        del model.graph.value_info[:]
+        onnx.save(model, str(source))
+        quantize_dynamic(
+            str(source),
+            str(target),
+            per_channel=True,
+            reduce_range=reduce_range,
+            weight_type=QuantType.QInt8,
+        )
+        return onnx.load(str(target))

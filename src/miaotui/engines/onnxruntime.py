@@ -1,0 +1,64 @@
+"""ONNX Runtime on the CPU: float, int8-dynamic and int8-static, any shape at any time."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxtyping import Float32
+from numpy import ndarray
+
+from miaotui.engines.base import EngineBase, Session, feeds
+from miaotui.engines.layouts import Batch
+from miaotui.engines.onnx_files import ONNX_FILE, check_kinds, to_onnx
+from miaotui.errors import BundleError
+from miaotui.hardware import Machine
+from miaotui.models.precision import Kind
+
+if TYPE_CHECKING:
+    from miaotui.models.model import Calibration, Model
+
+_KINDS = frozenset({Kind.FP32, Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
+
+
+class OnnxRuntimeEngine(EngineBase):
+    """`weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI."""
+
+    name: Literal["onnxruntime"] = "onnxruntime"
+    weight_bits: Literal[7, 8] = 7
+
+    @classmethod
+    def unavailable(cls, machine: Machine) -> str | None:
+        return None if "onnxruntime" in machine.versions else "onnxruntime is not installed"
+
+    def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
+        check_kinds(model, _KINDS, self.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ONNX_FILE).write_bytes(to_onnx(model, self.weight_bits).SerializeToString())
+
+    def open(self, folder: Path, cores: int) -> Session:
+        runner = _Runner(onnx_session(folder / ONNX_FILE, self.threads_per_stream(cores)))
+        return Session(runner, self.layout, self.streams)
+
+
+def onnx_session(path: Path, threads: int) -> Any:
+    """An ONNX Runtime session on `threads` threads that sleep, not spin, between runs of others."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(3)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except (RuntimeError, onnxruntime.capi.onnxruntime_pybind11_state.Fail) as error:
+        raise BundleError(f"{path.name} cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+class _Runner:
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._inputs = [entry.name for entry in session.get_inputs()]
+
+    def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
+        return self._session.run(None, feeds(batch, self._inputs))[0]  # type: ignore[no-any-return]

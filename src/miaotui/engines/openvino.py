@@ -1,0 +1,111 @@
+"""OpenVINO on the CPU: float, bf16 where the processor computes in it, int8-static."""
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from miaotui.engines.base import EngineBase, Session, feeds
+from miaotui.engines.layouts import Batch, Padded
+from miaotui.engines.onnx_files import check_kinds, to_onnx
+from miaotui.errors import BundleError, EngineFailed
+from miaotui.hardware import Machine, probe
+from miaotui.models.precision import Kind
+from miaotui.quiet import silence_telemetry
+
+if TYPE_CHECKING:
+    from miaotui.models.model import Calibration, Model
+
+IR_FILE = "model.xml"
+_KINDS = frozenset({Kind.FP32, Kind.INT8_STATIC})
+
+
+class OpenVinoEngine(EngineBase):
+    """Bucketed and packed layouts compile one network a shape, the first time it is met."""
+
+    name: Literal["openvino"] = "openvino"
+    bf16: bool = False
+    weight_bits: Literal[7, 8] = 8
+
+    @classmethod
+    def unavailable(cls, machine: Machine) -> str | None:
+        return None if "openvino" in machine.versions else "openvino is not installed"
+
+    def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
+        allowed = _KINDS | ({Kind.BF16} if probe().computes_bf16 else set())
+        check_kinds(model, allowed, self.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        openvino = _openvino()
+        onnx_bytes = to_onnx(model, self.weight_bits).SerializeToString()
+        try:
+            network = openvino.Core().read_model(onnx_bytes)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise EngineFailed(f"openvino cannot read this model: {reason}") from error
+        openvino.save_model(network, str(folder / IR_FILE), compress_to_fp16=False)
+
+    def open(self, folder: Path, cores: int) -> Session:
+        openvino = _openvino()
+        try:
+            network = openvino.Core().read_model(str(folder / IR_FILE))
+        except RuntimeError as error:
+            raise BundleError(f"{IR_FILE} cannot be opened: {str(error).splitlines()[0]}") from error
+        settings = {
+            "INFERENCE_NUM_THREADS": max(1, min(self.threads or cores, cores)),
+            "NUM_STREAMS": self.streams,
+            "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32",
+        }
+        fixed = not isinstance(self.layout, Padded)
+        return Session(_Runner(openvino, network, settings, fixed), self.layout, self.streams)
+
+
+def _openvino() -> Any:
+    silence_telemetry()
+    import openvino
+
+    return openvino
+
+
+class _Runner:
+    """One compiled network a shape (a single one where shapes are free), a request a thread."""
+
+    def __init__(self, openvino: Any, network: Any, settings: dict[str, Any], fixed: bool) -> None:
+        self._openvino = openvino
+        self._network = network
+        self._settings = settings
+        self._fixed = fixed
+        self._inputs = [entry.get_any_name() for entry in network.inputs]
+        self._compiled: dict[Any, Any] = {}
+        self._lock = threading.Lock()
+        self._local = threading.local()
+
+    def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
+        request = self._request(batch.shape if self._fixed else None)
+        request.infer(feeds(batch, self._inputs), share_inputs=True)
+        return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+
+    def _request(self, shape: tuple[int, int, int] | None) -> Any:
+        requests = self._local.__dict__.setdefault("requests", {})
+        if shape not in requests:
+            requests[shape] = self._compile(shape).create_infer_request()
+        return requests[shape]
+
+    def _compile(self, shape: tuple[int, int, int] | None) -> Any:
+        with self._lock:
+            if shape not in self._compiled:
+                network = self._network
+                if shape is not None:
+                    network = network.clone()
+                    blocks, tokens, readouts = shape
+                    network.reshape(
+                        {
+                            name: [blocks, readouts if name == "readout" else tokens]
+                            for name in self._inputs
+                        }
+                    )
+                core = self._openvino.Core()
+                self._compiled[shape] = core.compile_model(network, "CPU", self._settings)
+            return self._compiled[shape]
