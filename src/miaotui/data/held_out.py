@@ -80,8 +80,12 @@ def _cut(
     cut = apply_saved(rows, saved, fractions)
     none = np.empty(0, dtype=np.int64)
     freed = [getattr(cut, name) for name in given]
-    train = np.sort(np.concatenate([cut.train, *freed]))
-    return replace(cut, train=train, **dict.fromkeys(given, none))
+    return replace(
+        cut,
+        train=np.sort(np.concatenate([cut.train, *freed])),
+        selection=none if "selection" in given else cut.selection,
+        test=none if "test" in given else cut.test,
+    )
 
 
 def _without(rows: Rows, hashes: Set[str]) -> Rows:

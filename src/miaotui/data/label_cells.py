@@ -12,7 +12,9 @@ Label = str | int | float | tuple[str | int, ...]
 """A class, a value to predict, or (a tuple) the classes that all hold."""
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|[+-]?inf", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(
+    r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|[+-]?inf", re.ASCII | re.IGNORECASE
+)
 _LISTED = 5
 
 
@@ -22,8 +24,9 @@ def labels_from_cells(
     """The label of every row, all of one kind; a row without one is a DataError.
 
     Integers stay integers and decimal numbers stay so, also whole ones; integers among decimal
-    numbers become decimal. Untyped cells (CSV) are numbers if all of them look like numbers.
-    Strings that all look like lists are read as JSON lists. `names` replaces class indices.
+    numbers become decimal. Untyped cells (CSV) are numbers if all of them look like numbers ("007"
+    is a code). Strings that all look like lists are read as JSON lists. `names` replaces class
+    indices.
     """
     values = [_stripped(cell) for cell in cells] if not typed else list(cells)
     values = _lists_from_json(values, where)

@@ -15,7 +15,7 @@ from miaotui.data.split import (
     row_hashes,
     split_known,
 )
-from miaotui.errors import DataError
+from miaotui.errors import DataError, OutputError
 
 SPLITS_FILE = "splits.json"
 _FORMAT = 1
@@ -56,8 +56,13 @@ def save_splits(folder: Path, splits: DataSplits) -> Path:
     }
     path = folder / SPLITS_FILE
     unfinished = path.with_name(f".{SPLITS_FILE}.{os.getpid()}")
-    unfinished.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    return unfinished.replace(path)
+    try:
+        unfinished.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        return unfinished.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}); give a folder that exists and is yours"
+        ) from error
 
 
 def load_splits(folder: Path) -> SavedSplits | None:
@@ -71,7 +76,7 @@ def load_splits(folder: Path) -> SavedSplits | None:
         raise DataError(f"{path} cannot be read ({error}); restore it or delete it") from error
     try:
         return _saved_splits(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, DataError) as error:
         raise DataError(
             f"{path} is not a description of splits ({error!r}); restore it, or delete it and "
             "the splits are made anew"

@@ -28,17 +28,22 @@ class Runner(Protocol):
 class Session:
     """Runs encoded rows through a runner by a layout, results in the caller's order.
 
-    `streams` batches are in flight at once, each on its own thread.
+    `streams` batches are in flight at once, each on its own thread. A single row goes by `single`:
+    it would leave most of a packed block empty.
     """
 
-    def __init__(self, runner: Runner, layout: Layout, streams: int = 1) -> None:
+    def __init__(
+        self, runner: Runner, layout: Layout, streams: int = 1, single: Layout | None = None
+    ) -> None:
         self._runner = runner
         self._layout = layout
+        self._single = single or Padded(batch=1)
         self._pool = ThreadPoolExecutor(streams, "miaotui-stream") if streams > 1 else None
 
     def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
         """Logits of every row. No rows give an array of shape [0, 0]."""
-        parts = list(self._outputs(self._layout.batches(rows)))
+        layout = self._single if len(rows) == 1 else self._layout
+        parts = list(self._outputs(layout.batches(rows)))
         if not parts:
             return np.zeros((0, 0), dtype=np.float32)
         logits = np.empty((len(rows), parts[0][1].shape[-1]), dtype=np.float32)

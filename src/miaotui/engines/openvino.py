@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from miaotui.engines.base import EngineBase, Session, feeds
-from miaotui.engines.layouts import Batch, Padded
+from miaotui.engines.layouts import Batch, Bucketed, Padded
 from miaotui.engines.onnx_files import check_kinds, to_onnx
 from miaotui.errors import BundleError, EngineFailed
 from miaotui.hardware import Machine, probe
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
 
 IR_FILE = "model.xml"
+SINGLE_EDGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _KINDS = frozenset({Kind.FP32, Kind.INT8_STATIC})
 
 
@@ -59,7 +60,14 @@ class OpenVinoEngine(EngineBase):
             "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32",
         }
         fixed = not isinstance(self.layout, Padded)
-        return Session(_Runner(openvino, network, settings, fixed), self.layout, self.streams)
+        runner = _Runner(openvino, network, settings, fixed)
+        return Session(runner, self.layout, self.streams, self._single())
+
+    def _single(self) -> Padded | Bucketed:
+        if isinstance(self.layout, Padded):
+            return Padded(batch=1)
+        edges = self.layout.edges if isinstance(self.layout, Bucketed) else SINGLE_EDGES
+        return Bucketed(batch=1, edges=edges)
 
 
 def _openvino() -> Any:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 from numpy import ndarray
-from scipy.stats import rankdata
 
 from miaotui.errors import BudgetError, DataError, EngineFailed
 from miaotui.measure.statistics import paired_bootstrap, tango_interval, tango_upper_bound
@@ -122,13 +121,15 @@ def equal_answers(problem: Problem, a: Logits, b: Logits) -> Bool[ndarray, " row
     """
     if a.shape != b.shape:
         raise DataError(f"answers of shapes {a.shape} and {b.shape} are not of the same rows")
-    finite: Bool[ndarray, " rows"] = (np.isfinite(a) & np.isfinite(b)).all(axis=1)
+    alike: Bool[ndarray, " rows"] = (np.isfinite(a) & np.isfinite(b)).all(axis=1)
     if problem is Problem.SINGLE_LABEL:
-        return finite & (a.argmax(axis=1) == b.argmax(axis=1))
-    if problem is Problem.MULTI_LABEL:
-        return finite & (_labels_on(a) == _labels_on(b)).all(axis=1)
-    close = np.isclose(a, b, rtol=REGRESSION_TOLERANCE, atol=REGRESSION_TOLERANCE)
-    return finite & close.all(axis=1)
+        alike &= a.argmax(axis=1) == b.argmax(axis=1)
+    elif problem is Problem.MULTI_LABEL:
+        alike &= (_labels_on(a) == _labels_on(b)).all(axis=1)
+    else:
+        close = np.isclose(a, b, rtol=REGRESSION_TOLERANCE, atol=REGRESSION_TOLERANCE)
+        alike &= close.all(axis=1)
+    return alike
 
 
 def default_metric(problem: Problem) -> str:
@@ -208,11 +209,13 @@ def _loss(
 
 def _labels_on(logits: Logits) -> Bool[ndarray, "rows labels"]:
     """Labels whose sigmoid is 0.5 or above: those of a logit of 0 or above."""
-    return logits >= 0
+    on: Bool[ndarray, "rows labels"] = logits >= 0
+    return on
 
 
 def _right(logits: Logits, targets: Targets) -> Bool[ndarray, "rows 1"]:
-    return (logits.argmax(axis=1) == targets)[:, None]
+    right: Bool[ndarray, " rows"] = logits.argmax(axis=1) == targets
+    return right[:, None]
 
 
 def _share(right: Bool[ndarray, "rows 1"]) -> float:
@@ -281,7 +284,14 @@ def _pearson(values: Float64[ndarray, "rows 2"]) -> float:
 
 def _spearman(values: Float64[ndarray, "rows 2"]) -> float:
     """Pearson of ranks, ties sharing their mean rank (Spearman 1904)."""
-    return _pearson(np.asarray(rankdata(values, axis=0), dtype=np.float64))
+    return _pearson(np.stack([_ranks(values[:, 0]), _ranks(values[:, 1])], axis=1))
+
+
+def _ranks(values: Float64[ndarray, " rows"]) -> Float64[ndarray, " rows"]:
+    """As scipy's rankdata from 1, several times faster on the thousands of resamples."""
+    _, place, ties = np.unique(values, return_inverse=True, return_counts=True)
+    means: Float64[ndarray, " distinct"] = np.cumsum(ties) - (ties - 1) / 2
+    return means[place]
 
 
 _SINGLE = (Problem.SINGLE_LABEL,)

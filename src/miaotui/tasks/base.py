@@ -93,5 +93,9 @@ class Task(ABC):
         """Tokenizes with truncation at the model's maximum; an empty text keeps its specials."""
 
     @abstractmethod
-    def answers(self, logits: Float32[ndarray, "rows labels"]) -> list[Answer]:
-        """Turns logits into answers, one a row."""
+    def answers(
+        self,
+        logits: Float32[ndarray, "rows labels"],
+        truncated: Bool[ndarray, " rows"] | None = None,
+    ) -> list[Answer]:
+        """Turns logits into answers, one a row; says which rows were cut to the maximum."""

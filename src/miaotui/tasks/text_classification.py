@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from numpy import ndarray
 from tokenizers import Tokenizer
 
@@ -58,7 +58,18 @@ class TextClassification(Task):
             truncated if truncated.any() else None,
         )
 
-    def answers(self, logits: Float32[ndarray, "rows labels"]) -> list[Answer]:
+    def answers(
+        self,
+        logits: Float32[ndarray, "rows labels"],
+        truncated: Bool[ndarray, " rows"] | None = None,
+    ) -> list[Answer]:
+        answers = self._read(logits)
+        if truncated is None or not truncated.any():
+            return answers
+        cut = zip(answers, truncated, strict=True)
+        return [replace(answer, truncated=bool(was_cut)) for answer, was_cut in cut]
+
+    def _read(self, logits: Float32[ndarray, "rows labels"]) -> list[Answer]:
         if self.problem is Problem.REGRESSION:
             return [_regression_answer(self.labels[0], float(row[0])) for row in logits]
         if self.problem is Problem.MULTI_LABEL:

@@ -1,0 +1,204 @@
+"""The result on disk: a folder and its manifest, written whole or not at all, checked on opening."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from miaotui.engines import engine_adapter
+from miaotui.errors import BundleError, ModelError, OutputError
+from miaotui.hardware import Machine, probe
+from miaotui.predictor import Predictor
+from miaotui.tasks.base import EncodedRows
+from miaotui.tasks.text_classification import open_task
+
+FORMAT = 1
+MANIFEST_FILE = "manifest.json"
+GOLDEN_FILE = "golden.safetensors"
+ENGINE_FOLDER = "engine"
+_WATCHED = ("onnxruntime", "openvino", "torch", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Rows with the logits they got where the bundle was made."""
+
+    rows: EncodedRows
+    logits: Float32[ndarray, "rows labels"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle, not yet opened."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def golden(self) -> Golden | None:
+        path = self.folder / GOLDEN_FILE
+        return _read_golden(path) if path.exists() else None
+
+    def differences(self, machine: Machine) -> list[str]:
+        """What here is not as where it was measured: another instruction set or engine version."""
+        made = self.manifest["environment"]
+        found = []
+        if made["instruction_set"] != machine.instruction_set:
+            found.append(
+                f"made for {made['instruction_set']}, this machine has {machine.instruction_set}"
+            )
+        for name in _WATCHED:
+            then, now = made["versions"].get(name), machine.versions.get(name)
+            if then != now and name in (self.manifest["engine"]["name"], "tokenizers"):
+                found.append(f"made with {name} {then}, here is {now}")
+        return [f"{each}; run miaotui bench to verify it here" for each in found]
+
+
+def write_bundle(out: Path, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
+    """Calls `fill` with an empty folder to write into and gets the manifest's facts from it; then
+    puts the folder in place of `out` at once. Whatever fails, an older bundle at `out` stays."""
+    check_out(out)
+    draft = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        draft.mkdir(parents=True)
+        facts = dict(fill(draft))
+        _write_manifest(draft, facts)
+        _replace(draft, out)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise OutputError(f"{out} cannot be written: {reason}; what was there is unchanged") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return out
+
+
+def check_out(out: Path) -> None:
+    """Refuses a place that holds something else than a bundle, or that cannot be written."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; give a folder for the bundle")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST_FILE).is_file():
+        raise OutputError(f"{out} holds something else than a bundle; give another --out")
+    parent = next(p for p in out.absolute().parents if p.exists())
+    if not os.access(parent, os.W_OK) or not parent.is_dir():
+        raise OutputError(f"{out} cannot be written: no permission in {parent}")
+
+
+def _replace(draft: Path, out: Path) -> None:
+    old = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.old"
+    if out.exists():
+        os.replace(out, old)
+    try:
+        os.replace(draft, out)
+    except OSError:
+        if old.exists():
+            os.replace(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    files = {
+        path.relative_to(folder).as_posix(): _sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    manifest = {"format": FORMAT, **facts, "files": files}
+    manifest["digest"] = _digest(manifest)
+    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Checks format, manifest and every file's SHA-256; a BundleError says what is wrong."""
+    root = Path(folder)
+    path = root / MANIFEST_FILE
+    if not path.is_file():
+        raise BundleError(f"{root} is not a bundle: it has no {MANIFEST_FILE}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path} is damaged: it is not JSON; write the bundle again") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise BundleError(f"{path} is not a bundle's manifest")
+    if manifest["format"] > FORMAT:
+        raise BundleError(
+            f"{root} has format {manifest['format']}, this miaotui reads up to {FORMAT}; "
+            "install a newer miaotui"
+        )
+    if manifest.get("digest") != _digest(manifest):
+        raise BundleError(f"{path} was changed after it was written; write the bundle again")
+    _check_files(root, manifest["files"])
+    return Bundle(root, manifest)
+
+
+def _check_files(root: Path, files: Mapping[str, str]) -> None:
+    for name, digest in files.items():
+        path = root / name
+        if not path.is_file():
+            raise BundleError(f"{root} lacks {name}; copy the bundle again, whole")
+        if _sha256(path) != digest:
+            raise BundleError(f"{root}: {name} was changed after it was written (SHA-256 differs)")
+
+
+def open_bundle(bundle: Bundle, cores: int | None = None) -> Predictor:
+    """The predictor of a checked bundle, on at most the cores it was made for or those given."""
+    machine = probe()
+    try:
+        engine = engine_adapter.validate_python(bundle.manifest["engine"])
+        task = open_task(bundle.folder)
+    except (ValidationError, ModelError) as error:
+        raise BundleError(f"{bundle.folder}: {str(error).splitlines()[0]}") from error
+    usable = min(cores or bundle.manifest["environment"]["cores"], machine.cores)
+    session = engine.open(bundle.folder / ENGINE_FOLDER, usable)
+    return Predictor(task, session, bundle.differences(machine))
+
+
+def load(folder: str | Path, cores: int | None = None) -> Predictor:
+    """Opens the bundle in `folder`; its `warnings` say what differs from where it was measured."""
+    return open_bundle(read_bundle(folder), cores)
+
+
+def write_golden(folder: Path, golden: Golden) -> None:
+    rows = golden.rows
+    types = np.zeros_like(rows.ids) if rows.type_ids is None else rows.type_ids
+    arrays = {"ids": rows.ids, "starts": rows.starts, "types": types, "logits": golden.logits}
+    save_file(
+        {name: np.ascontiguousarray(a) for name, a in arrays.items()}, str(folder / GOLDEN_FILE)
+    )
+
+
+def _read_golden(path: Path) -> Golden:
+    try:
+        arrays = load_file(str(path))
+        types = arrays["types"] if arrays["types"].any() else None
+        return Golden(EncodedRows(arrays["ids"], arrays["starts"], types), arrays["logits"])
+    except (SafetensorError, KeyError) as error:
+        raise BundleError(f"{path} is damaged: {error}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != "digest"}
+    text = json.dumps(rest, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,42 @@
+"""Texts in, answers out. Imports neither torch nor transformers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from jaxtyping import Float32
+from numpy import ndarray
+
+from miaotui.engines.base import Session
+from miaotui.tasks.base import Answer, EncodedRows, Task, Text
+
+
+class Predictor:
+    """A task and a session over its model; safe to call from several threads."""
+
+    def __init__(self, task: Task, session: Session, warnings: Sequence[str] = ()) -> None:
+        self.task = task
+        self.session = session
+        self.warnings = tuple(warnings)
+        """What opening it found different from where it was measured."""
+
+    def __call__(self, texts: Sequence[Text]) -> list[Answer]:
+        """One answer a text, in order."""
+        if isinstance(texts, str):
+            raise TypeError('a predictor takes a list of texts: predictor(["..."])')
+        return self.answers(self.task.encode(texts))
+
+    def answers(self, rows: EncodedRows) -> list[Answer]:
+        """One answer a row."""
+        return self.task.answers(self.logits(rows), rows.truncated) if len(rows) else []
+
+    def logits(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
+        return self.session.run(rows)
+
+    def stream(self, texts: Iterable[Text], rows: int = 1024) -> Iterator[Answer]:
+        """Answers as they are ready, `rows` texts at a time."""
+        waiting = iter(texts)
+        while chunk := list(islice(waiting, rows)):
+            yield from self(chunk)
+
+    def close(self) -> None:
+        self.session.close()

@@ -1,0 +1,128 @@
+"""What to do to a model, in order, and the engine that runs the outcome. YAML in and out."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
+
+from miaotui.engines import ENGINES, Engine
+from miaotui.errors import RecipeError
+from miaotui.recovery.settings import Distillation
+from miaotui.techniques import (
+    TECHNIQUE_NAMES,
+    BFloat16,
+    DropLayers,
+    Int8Dynamic,
+    Int8Static,
+    LowRank,
+    PruneStructure,
+)
+
+
+def _step_name(step: Any) -> str | None:
+    if isinstance(step, dict):
+        return step.get("name") or step.get("kind")
+    return getattr(step, "name", None) or getattr(step, "kind", None)
+
+
+Step = Annotated[
+    Annotated[PruneStructure, Tag("prune-structure")]
+    | Annotated[DropLayers, Tag("drop-layers")]
+    | Annotated[LowRank, Tag("low-rank")]
+    | Annotated[Int8Dynamic, Tag("int8-dynamic")]
+    | Annotated[Int8Static, Tag("int8-static")]
+    | Annotated[BFloat16, Tag("bf16")]
+    | Annotated[Distillation, Tag("distil")],
+    Discriminator(_step_name),
+]
+QUANTIZATIONS = frozenset({"int8-dynamic", "int8-static", "bf16"})
+
+
+class Recipe(BaseModel):
+    """Frozen intent: techniques and recoveries in order, then the engine with its settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: tuple[Step, ...] = ()
+    engine: Engine
+
+    @property
+    def key(self) -> str:
+        """A short hash of everything in it."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def title(self) -> str:
+        """The recipe in a few words, for progress and tables."""
+        steps = [_step_title(step) for step in self.steps]
+        engine = self.engine
+        streams = f" x{engine.streams}" if engine.streams > 1 else ""
+        return " + ".join([*steps, f"{engine.name}/{engine.layout.kind}{streams}"])
+
+    @property
+    def shaping(self) -> tuple[Step, ...]:
+        """The steps that change weights or shapes: all but quantization."""
+        return tuple(s for s in self.steps if _step_name(s) not in QUANTIZATIONS)
+
+    @property
+    def quantizing(self) -> tuple[Step, ...]:
+        return tuple(s for s in self.steps if _step_name(s) in QUANTIZATIONS)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _step_title(step: Any) -> str:
+    if isinstance(step, PruneStructure):
+        return f"prune {step.keep_time:.0%}"
+    if isinstance(step, DropLayers):
+        return f"layers {len(step.keep)}"
+    return str(_step_name(step))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe file; a wrong one is a RecipeError that names the field and what is valid."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"recipe {path}: {_explain(error)}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "top level"
+    valid = {
+        "steps": f"techniques: {', '.join(TECHNIQUE_NAMES)}; recovery: distil",
+        "engine": f"engines: {', '.join(ENGINES)}",
+    }
+    if first["type"] == "extra_forbidden":
+        return f"unknown field {where}; {_valid_fields(first['loc'])}"
+    if first["type"].startswith("union_tag"):
+        return f"{where}: unknown name; " + valid.get(str(first["loc"][0]), "")
+    return f"{where}: {first['msg']}"
+
+
+def _valid_fields(location: tuple[int | str, ...]) -> str:
+    steps = {
+        "prune-structure": PruneStructure,
+        "drop-layers": DropLayers,
+        "low-rank": LowRank,
+        "int8-dynamic": Int8Dynamic,
+        "int8-static": Int8Static,
+        "bf16": BFloat16,
+        "distil": Distillation,
+    }
+    owner: type[BaseModel] = Recipe
+    for part in location[:-1]:
+        owner = steps.get(str(part)) or ENGINES.get(str(part)) or owner
+    return "valid ones: " + ", ".join(owner.model_fields)

@@ -1,0 +1,201 @@
+"""Metrics against hand-computed and scipy values; drops, agreement and refusals."""
+
+import numpy as np
+import pytest
+from scipy.stats import pearsonr, spearmanr
+
+from miaotui.errors import BudgetError, DataError, EngineFailed
+from miaotui.measure.quality import (
+    check_metric,
+    compare,
+    default_metric,
+    equal_answers,
+    metrics_for,
+    quality,
+    same_answers,
+    score,
+)
+from miaotui.measure.statistics import tango_interval, tango_upper_bound
+from miaotui.tasks.text_classification import Problem
+
+
+def _logits(labels, of=2):
+    """Logits that answer `labels`."""
+    return np.eye(of, dtype=np.float32)[np.asarray(labels)]
+
+
+def _labels(*values):
+    return np.array(values, dtype=np.int64)
+
+
+def test_accuracy_counts_right_rows():
+    assert score("accuracy", _logits([0, 1, 1, 0]), _labels(0, 1, 0, 0)) == 0.75
+    found = quality("accuracy", _logits([0, 1]), _labels(0, 1))
+    assert (found.metric, found.value, found.rows) == ("accuracy", 1.0, 2)
+
+
+def test_multi_label_macro_f1_by_hand():
+    logits = np.array([[1, -1, -1], [1, 0, -1], [-1, 1, -1]], dtype=np.float32)
+    targets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0]], dtype=np.float32)
+    # label 0: 1 hit, 2 predicted, 1 true; label 1: a logit of 0 counts, 1 hit, 2 predicted,
+    # 1 true; label 2: never predicted, never true, 0.
+    assert score("macro_f1", logits, targets) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+
+
+def test_single_label_macro_f1_and_binary_f1_by_hand():
+    logits, targets = _logits([0, 1, 1, 0, 1]), _labels(0, 1, 0, 1, 1)
+    negative, positive = 2 * 1 / (2 + 2), 2 * 2 / (3 + 3)
+    assert score("f1", logits, targets) == pytest.approx(positive)
+    assert score("macro_f1", logits, targets) == pytest.approx((negative + positive) / 2)
+
+
+def test_mcc_is_the_correlation_of_two_labels_and_zero_for_a_constant_answer():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(2, size=200)
+    predicted = np.where(rng.random(200) < 0.8, targets, 1 - targets)
+    expected = pearsonr(predicted, targets).statistic
+    assert score("mcc", _logits(predicted), targets) == pytest.approx(expected)
+    assert score("mcc", _logits([1] * 200), targets) == 0
+
+
+def test_mcc_of_three_labels_by_hand():
+    # s=6 rows, c=4 right, predicted counts (2, 1, 3), true counts (2, 2, 2).
+    predicted, targets = [0, 0, 1, 2, 2, 2], _labels(0, 0, 1, 1, 2, 2)
+    found = score("mcc", _logits(predicted, of=3), targets)
+    assert found == pytest.approx((5 * 6 - 12) / np.sqrt((36 - 14) * (36 - 12)))
+
+
+def test_correlations_agree_with_scipy_ties_included():
+    rng = np.random.default_rng(1)
+    targets = rng.integers(0, 6, size=150).astype(np.float32)
+    values = (targets + rng.normal(size=150)).round().astype(np.float32)
+    logits = values[:, None]
+    assert score("spearman", logits, targets) == pytest.approx(spearmanr(values, targets)[0])
+    assert score("pearson", logits, targets) == pytest.approx(pearsonr(values, targets)[0])
+
+
+def test_a_constant_answer_does_not_correlate():
+    targets = np.arange(7, dtype=np.float32)
+    assert score("pearson", np.full((7, 1), 0.1, dtype=np.float32), targets) == 0
+    assert score("spearman", np.full((7, 1), 0.1, dtype=np.float32), targets) == 0
+
+
+def test_constant_targets_are_refused():
+    with pytest.raises(DataError, match="no correlation exists"):
+        score("spearman", np.ones((3, 1), np.float32), np.ones(3, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("problem", "default"),
+    [
+        (Problem.SINGLE_LABEL, "accuracy"),
+        (Problem.MULTI_LABEL, "macro_f1"),
+        (Problem.REGRESSION, "spearman"),
+    ],
+)
+def test_each_problem_has_its_default(problem, default):
+    assert default_metric(problem) == default
+    assert metrics_for(problem)[0] == default
+    check_metric(default, problem)
+
+
+@pytest.mark.parametrize("metric", ["bleu", "spearman"])
+def test_a_metric_that_does_not_suit_lists_those_that_do(metric):
+    with pytest.raises(BudgetError, match=r"accuracy, macro_f1, mcc, f1"):
+        check_metric(metric, Problem.SINGLE_LABEL)
+    with pytest.raises(BudgetError, match=metric):
+        score(metric, _logits([0, 1]), _labels(0, 1))
+
+
+def test_f1_needs_two_labels():
+    with pytest.raises(BudgetError, match="here are 3"):
+        score("f1", _logits([0, 1], of=3), _labels(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets"),
+    [
+        (_logits([0, 1]), _labels(0)),
+        (_logits([0]), _labels(2)),
+        (_logits([0, 1]), np.array([0.0, 1.0], dtype=np.float32)),
+        (_logits([0, 1]), np.zeros((2, 3), dtype=np.float32)),
+        (np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=np.int64)),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(logits, targets):
+    with pytest.raises(DataError):
+        score("accuracy", logits, targets)
+
+
+def test_outputs_that_are_not_finite_are_an_engine_failure_and_no_answer():
+    broken = _logits([0, 1])
+    broken[0, 0] = np.nan
+    with pytest.raises(EngineFailed, match="1 of 2 rows are not finite"):
+        score("accuracy", broken, _labels(0, 1))
+    assert equal_answers(Problem.SINGLE_LABEL, _logits([0, 1]), broken).tolist() == [False, True]
+
+
+def test_compare_of_accuracy_is_exact_and_uses_tango():
+    targets = np.zeros(1000, dtype=np.int64)
+    original, optimized = np.zeros(1000, dtype=np.int64), np.zeros(1000, dtype=np.int64)
+    original[:100] = 1
+    optimized[:100] = 1
+    optimized[100:114] = 1  # lost
+    optimized[:4] = 0  # won
+    report = compare(
+        "accuracy", Problem.SINGLE_LABEL, _logits(original), _logits(optimized), targets
+    )
+    assert report.drop == 0.01  # exactly, so that a limit of 1% is kept
+    assert (report.original, report.optimized) == (0.9, 0.89)
+    assert report.interval_95 == tango_interval(14, 4, 1000)
+    assert report.upper_bound_95 == tango_upper_bound(14, 4, 1000)
+    assert report.agreement == pytest.approx(0.982)
+    assert report.rows == 1000
+
+
+def _noisy(rng, targets, noise):
+    return (2 * targets - 1 + rng.normal(scale=noise, size=targets.shape)).astype(np.float32)
+
+
+def test_compare_of_macro_f1_brackets_its_drop_and_repeats():
+    rng = np.random.default_rng(2)
+    targets = (rng.random((300, 4)) < 0.3).astype(np.float32)
+    original, optimized = _noisy(rng, targets, 0.5), _noisy(rng, targets, 1.0)
+    report = compare("macro_f1", Problem.MULTI_LABEL, original, optimized, targets)
+    assert report.drop == pytest.approx(report.original - report.optimized)
+    assert 0 < report.interval_95[0] < report.drop
+    assert report.drop < report.upper_bound_95 < report.interval_95[1]
+    assert report == compare("macro_f1", Problem.MULTI_LABEL, original, optimized, targets)
+
+
+def test_pairing_makes_the_interval_narrow():
+    rng = np.random.default_rng(3)
+    targets = rng.normal(size=400).astype(np.float32)
+    original = (targets + rng.normal(size=400)).astype(np.float32)[:, None]
+    near = original + rng.normal(scale=0.02, size=(400, 1)).astype(np.float32)
+    far = (targets + rng.normal(size=400)).astype(np.float32)[:, None]
+    paired = compare("spearman", Problem.REGRESSION, original, near, targets).interval_95
+    unpaired = compare("spearman", Problem.REGRESSION, original, far, targets).interval_95
+    assert paired[1] - paired[0] < 0.1 * (unpaired[1] - unpaired[0])
+
+
+def test_compare_refuses_targets_of_another_problem():
+    with pytest.raises(DataError, match="not those of a multi_label task"):
+        compare("macro_f1", Problem.MULTI_LABEL, _logits([0]), _logits([0]), _labels(0))
+
+
+def test_same_answers_ignores_what_does_not_change_an_answer():
+    single = _logits([0, 1, 1])
+    assert same_answers(Problem.SINGLE_LABEL, single, single * 3)
+    assert not same_answers(Problem.SINGLE_LABEL, single, _logits([0, 1, 0]))
+    multi = np.array([[1, -1], [2, 3]], dtype=np.float32)
+    assert same_answers(Problem.MULTI_LABEL, multi, multi * 5)
+    assert not same_answers(Problem.MULTI_LABEL, multi, np.abs(multi))
+    value = np.array([[3.0], [0.5]], dtype=np.float32)
+    assert same_answers(Problem.REGRESSION, value, value + np.float32(5e-5))
+    assert not same_answers(Problem.REGRESSION, value, value + np.float32(1e-3))
+
+
+def test_answers_of_other_rows_are_refused():
+    with pytest.raises(DataError, match="not of the same rows"):
+        same_answers(Problem.SINGLE_LABEL, _logits([0]), _logits([0, 1]))
