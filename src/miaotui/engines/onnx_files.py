@@ -31,7 +31,7 @@ def to_onnx(model: "Model", weight_bits: int) -> onnx.ModelProto:
 
     if model.has_adapter:
         return lower(model.encoder, model.precision, weight_bits)
-    exported = _trace(model.module)  # type: ignore[arg-type]
+    exported = trace(model.module)  # type: ignore[arg-type]
     if model.precision.kinds == frozenset({Kind.INT8_DYNAMIC}):
         return quantize_dynamically(exported, reduce_range=weight_bits == 7)
     if model.precision.kinds & _INT8:
@@ -42,7 +42,7 @@ def to_onnx(model: "Model", weight_bits: int) -> onnx.ModelProto:
     return exported
 
 
-def _trace(module: "PaddedClassifier") -> onnx.ModelProto:
+def trace(module: "PaddedClassifier") -> onnx.ModelProto:
     """torch's own exporter, dynamic shapes; each input has a tensor of its own (two inputs that
     share one are merged)."""
     import torch

@@ -1,0 +1,56 @@
+"""What a user would run without us: stock library calls on the untouched transformers model."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from miaotui.engines.base import Runner
+from miaotui.engines.onnx_files import ONNX_FILE, trace
+from miaotui.hardware import Machine
+from miaotui.models.model import PaddedClassifier
+from miaotui.tasks.base import EncodedRows
+
+
+@dataclass(frozen=True)
+class Stock:
+    """The model as transformers loads it, rows to calibrate on, and a folder for exports."""
+
+    module: PaddedClassifier
+    calibration: EncodedRows
+    folder: Path
+    cores: int
+
+    def onnx(self) -> Path:
+        """torch's own ONNX export with dynamic shapes, made once for all rivals."""
+        path = self.folder / ONNX_FILE
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(".tmp")
+            draft.write_bytes(trace(self.module).SerializeToString())
+            draft.replace(path)
+        return path
+
+
+class Rival(ABC):
+    """One way of running the original; given padded batches of rows sorted by length."""
+
+    name: str
+
+    @abstractmethod
+    def unavailable(self, machine: Machine) -> str | None:
+        """Why it cannot run on this machine; None where it can."""
+
+    @abstractmethod
+    def runner(self, stock: Stock) -> Runner:
+        """Builds whatever it needs and returns what runs a batch."""
+
+
+def missing_package(machine: Machine, *names: str) -> str | None:
+    absent = [name for name in names if name not in machine.versions]
+    return f"{', '.join(absent)} is not installed" if absent else None
+
+
+def padded_inputs(module: PaddedClassifier) -> list[str]:
+    return ["ids", "mask"] + (["types"] if module.takes_types else [])
+
+

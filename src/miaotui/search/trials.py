@@ -1,0 +1,81 @@
+"""Trials: a recipe and what was measured of it, one atomically written JSON each."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from miaotui.budget import Objective
+from miaotui.recipe import Recipe
+
+Origin = Literal["free", "compressed", "recovered"]
+
+
+class Trial(BaseModel):
+    """What one recipe gave on the selection rows. `error` says why it could not be measured."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: Recipe
+    origin: Origin
+    quality: float = 0.0
+    drop: float = 1.0
+    same_answers: bool = False
+    throughput_rows_per_s: float = 0.0
+    p50_ms: float = float("inf")
+    p99_ms: float = float("inf")
+    size_bytes: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+    def cost(self, objective: Objective) -> tuple[float, ...]:
+        """Smaller is better for the objective."""
+        if objective is Objective.THROUGHPUT:
+            return (-self.throughput_rows_per_s,)
+        if objective is Objective.LATENCY:
+            return (self.p99_ms, self.p50_ms)
+        return (float(self.size_bytes), -self.throughput_rows_per_s)
+
+
+@dataclass(frozen=True)
+class TrialStore:
+    """A folder of trials, keyed by recipe, model, data and environment."""
+
+    folder: Path
+    fingerprint: str
+
+    def path(self, recipe: Recipe) -> Path:
+        return self.folder / f"{self.fingerprint}-{recipe.key}.json"
+
+    def get(self, recipe: Recipe) -> Trial | None:
+        path = self.path(recipe)
+        return _read(path) if path.exists() else None
+
+    def put(self, trial: Trial) -> Trial:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.path(trial.recipe)
+        draft = path.with_suffix(".tmp")
+        draft.write_text(trial.model_dump_json(indent=1), encoding="utf-8")
+        os.replace(draft, path)
+        return trial
+
+    def __iter__(self) -> Iterator[Trial]:
+        for path in sorted(self.folder.glob(f"{self.fingerprint}-*.json")):
+            trial = _read(path)
+            if trial is not None:
+                yield trial
+
+
+def _read(path: Path) -> Trial | None:
+    try:
+        return Trial.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
