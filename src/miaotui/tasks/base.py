@@ -67,6 +67,18 @@ def encoded_rows(
     return EncodedRows(ids, starts, flat if flat.any() else None)
 
 
+def joined(parts: Sequence[EncodedRows]) -> EncodedRows:
+    """All rows of `parts`, in order."""
+    starts = np.concatenate([[0], np.cumsum(np.concatenate([p.lengths for p in parts]))])
+    types = None
+    if any(part.type_ids is not None for part in parts):
+        types = np.concatenate(
+            [np.zeros_like(p.ids) if p.type_ids is None else p.type_ids for p in parts]
+        )
+    ids = np.concatenate([part.ids for part in parts])
+    return EncodedRows(ids, starts.astype(np.int64), types)
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a classifier says of one text.

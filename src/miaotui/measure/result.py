@@ -1,0 +1,186 @@
+"""What one optimization found: the single JSON document of `miaotui optimize --json`.
+
+Fields that were not measured are null. The part `details` serves the report; all of it may be
+missing. `model_dump_json` and `model_validate_json` round trip.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SpeedMetric = Literal["throughput", "p50", "p99"]
+PointKind = Literal["free", "compressed", "recovered", "rival", "original"]
+
+RatioTriple = tuple[float, float, float]
+"""Low, median and high of how many times better ours is; above 1 ours is the better."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class QualityOutcome(_Frozen):
+    """Both models on the test rows; `drop` = original - optimized, in the metric's own units.
+
+    `within_budget` judges the point estimate, `within_budget_95` the one-sided 95% bound.
+    """
+
+    metric: str
+    original: float
+    optimized: float
+    drop: float
+    drop_interval_95: tuple[float, float]
+    rows: int
+    within_budget: bool
+    within_budget_95: bool
+
+
+class LatencyMs(_Frozen):
+    """Percentiles of batch-1 calls, in milliseconds."""
+
+    p50: float | None = None
+    p99: float | None = None
+
+
+class Baseline(_Frozen):
+    """The uncompressed original in our best runtime."""
+
+    throughput_rows_per_s: float | None = None
+    latency_ms: LatencyMs = LatencyMs()
+    throughput_ratio: RatioTriple | None = None
+    p99_ratio: RatioTriple | None = None
+
+
+class Rival(Baseline):
+    """A stock library's way to serve the model; `keeps_limit` is null where its drop is unknown.
+
+    `dropped` says why it was not measured, or not to the end.
+    """
+
+    keeps_limit: bool | None = None
+    p50_ratio: RatioTriple | None = None
+    dropped: str | None = None
+
+
+class SpeedOutcome(_Frozen):
+    """End to end, text in and answer out: the optimized model, the baseline and the rivals."""
+
+    objective: Literal["throughput", "latency", "size"]
+    throughput_rows_per_s: float | None = None
+    latency_ms: LatencyMs = LatencyMs()
+    baseline: Baseline = Baseline()
+    rivals: dict[str, Rival] = {}
+
+
+class SizeBytes(_Frozen):
+    """Bytes needed to serve."""
+
+    original: int | None = None
+    optimized: int | None = None
+
+
+class FrontPoint(_Frozen):
+    """One configuration on the selection rows; the chosen one is marked."""
+
+    name: str
+    recipe: dict[str, Any] = {}
+    quality_selection: float | None = None
+    drop_selection: float | None = None
+    throughput_rows_per_s: float | None = None
+    p99_ms: float | None = None
+    size_bytes: int | None = None
+    chosen: bool = False
+    kind: PointKind
+
+
+class LadderStep(_Frozen):
+    """The model after one more step, as "runtime: onnxruntime"; steps are cumulative."""
+
+    step: str
+    throughput_rows_per_s: float | None = None
+    drop_selection: float | None = None
+
+
+class LayerKept(_Frozen):
+    """Heads and feed-forward neurons of one layer, before and after; a removed layer keeps 0."""
+
+    heads_before: int
+    heads_kept: int
+    ffn_before: int
+    ffn_kept: int
+
+
+class LayerSensitivity(_Frozen):
+    """The drop on the selection rows where only this layer is compressed."""
+
+    layer: str
+    drop: float
+
+
+class LatencySamples(_Frozen):
+    """Every batch-1 call, in milliseconds."""
+
+    optimized: list[float] = []
+    baseline: list[float] = []
+
+
+class GateTest(_Frozen):
+    """A frozen candidate on the test rows, in the order tested."""
+
+    name: str
+    drop: float
+    passed: bool
+
+
+class Details(_Frozen):
+    """What the report shows beyond the headline."""
+
+    max_drop: float | None = None
+    command: str | None = None
+    environment: dict[str, Any] = {}
+    splits: dict[str, int] = {}
+    front: list[FrontPoint] = []
+    ladder: list[LadderStep] = []
+    layers: list[LayerKept] = []
+    sensitivity: list[LayerSensitivity] = []
+    latency_ms: LatencySamples = LatencySamples()
+    engine_throughput_rows_per_s: float | None = None
+    rival_drop: dict[str, float] = {}
+    unavailable: dict[str, str] = {}
+    gate: list[GateTest] = []
+    latency_table_error: float | None = None
+
+
+class OptimizationResult(_Frozen):
+    """One optimization; `notes` are warnings and what was not tried and why."""
+
+    bundle: str
+    task: str
+    recipe: dict[str, Any]
+    trials: int
+    seconds: float
+    quality: QualityOutcome
+    speed: SpeedOutcome
+    size_bytes: SizeBytes
+    notes: list[str] = []
+    details: Details = Details()
+
+
+def best_rival(result: OptimizationResult, metric: SpeedMetric) -> str | None:
+    """The name of the fastest rival that keeps the limit itself; None where there is none.
+
+    Highest throughput, lowest p50 or lowest p99; one that was not measured is not the best.
+    """
+    measured = {
+        name: value
+        for name, rival in result.speed.rivals.items()
+        if rival.keeps_limit and (value := _better_if_higher(rival, metric)) is not None
+    }
+    return max(measured, key=lambda name: measured[name]) if measured else None
+
+
+def _better_if_higher(rival: Rival, metric: SpeedMetric) -> float | None:
+    if metric == "throughput":
+        return rival.throughput_rows_per_s
+    latency = rival.latency_ms.p50 if metric == "p50" else rival.latency_ms.p99
+    return None if latency is None else -latency

@@ -1,0 +1,57 @@
+"""Opens the rivals, each at its best batch size, as predictors like ours."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from miaotui.engines.base import Session
+from miaotui.engines.layouts import Padded
+from miaotui.errors import EngineFailed, EngineUnavailable
+from miaotui.hardware import Machine
+from miaotui.predictor import Predictor
+from miaotui.rivals.base import Rival, Stock
+from miaotui.tasks.base import EncodedRows, Task
+
+_BATCHES = (8, 32, 128)
+
+
+@dataclass(frozen=True)
+class OpenRival:
+    """A rival ready to answer, and the batch size that was fastest."""
+
+    name: str
+    predictor: Predictor
+    batch: int
+
+
+def open_rivals(
+    rivals: Sequence[Rival], stock: Stock, task: Task, machine: Machine, rows: EncodedRows
+) -> tuple[list[OpenRival], dict[str, str]]:
+    """The rivals that run here, and why each other one does not."""
+    opened, absent = [], {}
+    for rival in rivals:
+        reason = rival.unavailable(machine)
+        if reason is None:
+            try:
+                opened.append(_open(rival, stock, task, rows))
+                continue
+            except (EngineFailed, EngineUnavailable, RuntimeError) as error:
+                reason = str(error).strip().splitlines()[0]
+        absent[rival.name] = reason
+    return opened, absent
+
+
+def _open(rival: Rival, stock: Stock, task: Task, rows: EncodedRows) -> OpenRival:
+    runner = rival.runner(stock)
+    sessions = {batch: Session(runner, Padded(batch=batch)) for batch in _BATCHES}
+    sample = rows.select(range(min(2 * max(_BATCHES), len(rows))))
+    seconds = {batch: _seconds(session, sample) for batch, session in sessions.items()}
+    best = min(seconds, key=lambda batch: seconds[batch])
+    return OpenRival(rival.name, Predictor(task, sessions[best]), best)
+
+
+def _seconds(session: Session, rows: EncodedRows) -> float:
+    session.run(rows.select(range(min(16, len(rows)))))
+    began = time.perf_counter()
+    session.run(rows)
+    return time.perf_counter() - began

@@ -1,0 +1,77 @@
+"""The test gate: candidates frozen before the test split is read, tested safest first."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float32
+from numpy import ndarray
+
+from miaotui.budget import Budget
+from miaotui.measure.quality import DropReport, compare
+from miaotui.search.context import Context, Judged
+from miaotui.search.evaluate import build_and_open
+from miaotui.search.realize import realize
+from miaotui.search.trials import Trial
+
+FROZEN_FILE = "frozen.json"
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A candidate on the test split."""
+
+    trial: Trial
+    report: DropReport
+    passed: bool
+    logits: Float32[ndarray, "rows labels"]
+
+
+def freeze(work: Path, candidates: Sequence[Trial]) -> None:
+    """Writes down the candidates before the test split is opened."""
+    draft = work / f"{FROZEN_FILE}.tmp"
+    draft.write_text(json.dumps([t.recipe.key for t in candidates]), encoding="utf-8")
+    draft.replace(work / FROZEN_FILE)
+
+
+def keeps(report: DropReport, budget: Budget) -> bool:
+    """Whether a drop is within the limit: its point estimate, or with `strict` the one-sided 95%
+    paired bound."""
+    if budget.max_drop == 0:
+        return report.agreement == 1.0
+    return (report.upper_bound_95 if budget.strict else report.drop) <= budget.max_drop
+
+
+def run_gate(
+    context: Context, candidates: Sequence[Trial], test: Judged, budget: Budget
+) -> list[Tested]:
+    """Tests in order, stops at the first failure; the last that passed is the answer. The first,
+    the tuned original, is the answer whatever it scores."""
+    tested: list[Tested] = []
+    for trial in candidates:
+        logits = _logits(context, trial, test)
+        report = compare(context.metric, context.problem, test.original, logits, test.targets)
+        tested.append(Tested(trial, report, keeps(report, budget), logits))
+        if not tested[-1].passed:
+            break
+    return tested
+
+
+def answer(tested: Sequence[Tested]) -> Tested:
+    """The last candidate that passed, or the tuned original."""
+    return next((t for t in reversed(tested) if t.passed), tested[0])
+
+
+def _logits(context: Context, trial: Trial, test: Judged) -> Float32[ndarray, "rows labels"]:
+    folder = engine_folder(context, trial)
+    model = realize(trial.recipe, context)
+    session = build_and_open(trial.recipe, model, context, folder)
+    logits = session.run(test.rows)
+    session.close()
+    return logits
+
+
+def engine_folder(context: Context, trial: Trial) -> Path:
+    """Where the gate leaves a candidate's engine files."""
+    return context.work / "candidates" / trial.recipe.key

@@ -1,0 +1,112 @@
+"""A latency table for one runtime: blocks timed at a grid of heads and neurons kept."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from miaotui.engines.base import Session
+from miaotui.models.encoder import Encoder
+from miaotui.models.latency_table import LatencyTable
+from miaotui.models.model import Model
+from miaotui.models.shape import EncoderShape, LayerShape
+from miaotui.recipe import Recipe
+from miaotui.search.context import Context
+from miaotui.search.evaluate import build_and_open
+from miaotui.tasks.base import EncodedRows
+
+_ROWS = 192
+_REPEATS = 5
+"""Depth of the stack whose time is divided by: a block alone is too short to time."""
+_DEPTH = 4
+
+
+def latency_table(context: Context, runtime: Recipe, seconds: float = 60.0) -> LatencyTable:
+    """Times stacks of equal blocks in the runtime's own engine, layout and precision.
+
+    Depth `_DEPTH + 1` against 1 gives a middle layer's time; the last layer's is what one layer
+    takes over none.
+    """
+    ends = time.monotonic() + seconds
+    shape, rows = context.model.encoder.shape, _rows(context, runtime)
+    full = shape.layers[0]
+    batch = 1 if len(rows) == 1 else len(rows)
+
+    def timed(layers: tuple[LayerShape, ...]) -> float:
+        return _seconds_of(context, runtime, replace(shape, layers=layers), rows) * 1e3
+
+    fixed = timed((LayerShape(0, 0),))
+    heads, last_heads = {0: 0.0}, {0: 0.0}
+    for count in _grid(full.heads, (0.17, 0.34, 0.5, 0.67, 0.84, 1.0)):
+        heads[count], last_heads[count] = _block(timed, LayerShape(count, 0), fixed)
+    ffn, last_ffn = {0: 0.0}, {0: 0.0}
+    for count in _grid(full.ffn, (0.06, 0.25, 0.5, 0.75, 1.0)):
+        if time.monotonic() > ends and len(ffn) > 2:
+            break
+        ffn[count], last_ffn[count] = _block(timed, LayerShape(0, count), fixed)
+    return LatencyTable(
+        heads=heads,
+        ffn=ffn,
+        last_heads=last_heads,
+        last_ffn=last_ffn,
+        fixed_ms=fixed,
+        conditions={"runtime": runtime.title, "rows": batch, "tokens": rows.total_tokens},
+    )
+
+
+def table_error(context: Context, runtime: Recipe, table: LatencyTable) -> float:
+    """Predicted over measured time of the whole unpruned encoder, minus one."""
+    shape = context.model.encoder.shape
+    measured = _seconds_of(context, runtime, shape, _rows(context, runtime)) * 1e3
+    return table.predict(shape) / measured - 1
+
+
+def _block(
+    timed: Callable[[tuple[LayerShape, ...]], float], layer: LayerShape, fixed: float
+) -> tuple[float, float]:
+    one, many = timed((layer,)), timed((layer,) * (_DEPTH + 1))
+    return max((many - one) / _DEPTH, 0.0), max(one - fixed, 0.0)
+
+
+def _grid(most: int, shares: tuple[float, ...]) -> list[int]:
+    return sorted({max(1, round(most * share)) for share in shares})
+
+
+def _rows(context: Context, runtime: Recipe) -> EncodedRows:
+    """Training rows, as many as fill a few batches, lengths as they come."""
+    count = min(_ROWS, len(context.train.rows))
+    return context.train.rows.select(range(count))
+
+
+def _seconds_of(
+    context: Context, runtime: Recipe, shape: EncoderShape, rows: EncodedRows
+) -> float:
+    """The fastest of a few runs over `rows` of a random encoder of this shape."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = Encoder(shape).eval()
+    model = Model(encoder, context.model.task, context.model.family)
+    for step in runtime.quantizing:
+        model = step.prepare(model, context.train.first(16))
+    folder = context.work / "engines" / "table"
+    shutil.rmtree(folder, ignore_errors=True)
+    session = build_and_open(runtime, model, context, folder)
+    best = _fastest(session, rows)
+    session.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    return best
+
+
+def _fastest(session: Session, rows: EncodedRows) -> float:
+    times = []
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        session.run(rows)
+        times.append(time.perf_counter() - began)
+    return float(np.min(times[1:]))
+
+

@@ -1,0 +1,109 @@
+"""Turns a recipe's steps into a model; what a recovery made is kept in the work folder."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miaotui.models.load import SHAPE_FILE, find_model, load_model, save_model
+from miaotui.models.model import Model
+from miaotui.recipe import Recipe
+from miaotui.recovery.settings import Distillation
+from miaotui.recovery.teacher import TeacherOutputs, cache_teacher
+from miaotui.recovery.trainer import distil
+from miaotui.search.context import Context
+from miaotui.tasks.base import EncodedRows, joined
+
+Progress = Callable[[str], None]
+
+
+def realize(
+    recipe: Recipe, context: Context, seconds: float | None = None, progress: Progress | None = None
+) -> Model:
+    """The model after every step; `seconds` bounds each recovery. A recovery that was finished in
+    an earlier run is read back."""
+    model = context.model
+    done: list[Any] = []
+    for step in recipe.shaping:
+        done.append(step)
+        folder = _folder(context, done)
+        if isinstance(step, Distillation):
+            model = _recovered(model, step, context, folder, seconds, progress)
+        else:
+            model = step.finish(step.prepare(model, context.train))
+    for step in recipe.quantizing:
+        model = step.finish(step.prepare(model, context.train))
+    return model
+
+
+def _folder(context: Context, steps: Sequence[Any]) -> Path:
+    text = json.dumps([step.model_dump(mode="json") for step in steps], sort_keys=True)
+    digest = hashlib.sha256(f"{context.fingerprint}{text}".encode()).hexdigest()[:16]
+    return context.work / "models" / digest
+
+
+def _recovered(
+    model: Model,
+    step: Distillation,
+    context: Context,
+    folder: Path,
+    seconds: float | None,
+    progress: Progress | None,
+) -> Model:
+    if (folder / SHAPE_FILE).exists():
+        return load_model(find_model(str(folder)))
+    rows, targets, labelled = _training_rows(context)
+    recovered = distil(
+        model,
+        teacher_outputs(context, rows),
+        rows,
+        targets,
+        labelled,
+        (context.validation.rows, context.validation.targets),
+        step,
+        work=folder.with_suffix(".training"),
+        seconds=seconds if seconds is not None else float("inf"),
+        on_progress=_line(progress),
+    )
+    draft = folder.with_suffix(".tmp")
+    save_model(recovered.model, draft)
+    draft.replace(folder)
+    return recovered.model
+
+
+def _line(progress: Progress | None) -> Callable[..., None] | None:
+    if progress is None:
+        return None
+
+    def report(step: int, total: int, eta_s: float, metric: float | None) -> None:
+        known = "" if metric is None else f", validation {metric:.3f}"
+        progress(f"distilling: step {step} of {total}, {eta_s:.0f} s left{known}")
+
+    return report
+
+
+def _training_rows(context: Context) -> tuple[EncodedRows, np.ndarray, np.ndarray]:
+    """Labelled rows first, then the unlabelled ones with targets of zero."""
+    train, extra = context.train, context.unlabelled
+    if extra is None or not len(extra):
+        return train.rows, train.targets, np.ones(len(train.rows), dtype=bool)
+    padding = np.zeros((len(extra), *train.targets.shape[1:]), dtype=train.targets.dtype)
+    labelled = np.arange(len(train.rows) + len(extra)) < len(train.rows)
+    return joined([train.rows, extra]), np.concatenate([train.targets, padding]), labelled
+
+
+def teacher_outputs(
+    context: Context, rows: EncodedRows, progress: Progress | None = None
+) -> TeacherOutputs:
+    """The original's outputs on the training rows, computed once a search."""
+    folder = context.work / f"teacher-{context.fingerprint}"
+    if folder.exists():
+        return TeacherOutputs.load(folder)
+    outputs = cache_teacher(context.model.encoder, rows)
+    draft = folder.with_suffix(".tmp")
+    outputs.save(draft)
+    draft.replace(folder)
+    return outputs
