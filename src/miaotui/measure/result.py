@@ -113,7 +113,7 @@ class LayerKept(_Frozen):
 class LayerSensitivity(_Frozen):
     """The drop on the selection rows where only this layer is compressed."""
 
-    layer: str
+    layer: int | str
     drop: float
 
 

@@ -1,0 +1,114 @@
+"""Measures the answer beside baseline and rivals, and writes the bundle."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miaotui import __version__
+from miaotui.bundle import ENGINE_FOLDER, Golden, write_bundle, write_golden
+from miaotui.measure.result import OptimizationResult, SizeBytes
+from miaotui.models.load import WEIGHTS_FILE
+from miaotui.pipeline.options import OptimizeOptions
+from miaotui.pipeline.prepare import Prepared
+from miaotui.pipeline.prove import engine_throughput, prove
+from miaotui.pipeline.summary import summarize
+from miaotui.report.card import card
+from miaotui.report.page import write_report
+from miaotui.search.clock import Clock, Watch
+from miaotui.search.context import Judged
+from miaotui.search.evaluate import build_and_open, folder_bytes
+from miaotui.search.gate import Tested, engine_folder
+from miaotui.search.realize import realize
+from miaotui.search.run import Outcome
+
+RESULT_FILE = "result.json"
+REPORT_FILE = "report.html"
+_GOLDEN_ROWS = 200
+
+
+def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
+    options: OptimizeOptions,
+    prepared: Prepared,
+    outcome: Outcome,
+    tested: Sequence[Tested],
+    chosen: Tested,
+    test: Judged,
+    clock: Clock,
+    watch: Watch,
+) -> OptimizationResult:
+    """Proves, writes the bundle in one move, and clears the work folder."""
+    context = prepared.context
+    model = realize(chosen.trial.recipe, context)
+    folder = engine_folder(context, chosen.trial)
+    ours = chosen.trial.recipe.engine.open(folder, context.cores)
+    base_folder = context.work / "candidates" / "baseline"
+    base_model = realize(outcome.baseline.recipe, context)
+    baseline = build_and_open(outcome.baseline.recipe, base_model, context, base_folder)
+    proof = prove(context, prepared.source, ours, baseline, test, clock, watch)
+    result = summarize(
+        options,
+        prepared,
+        outcome,
+        tested,
+        chosen,
+        proof,
+        model,
+        _sizes(prepared, folder),
+        clock.elapsed_s,
+        engine_throughput(ours, test),
+    )
+
+    def fill(draft: Path) -> Mapping[str, Any]:
+        return _fill(draft, folder, options, prepared, chosen, test, result)
+
+    write_bundle(options.out, fill)
+    shutil.rmtree(context.work, ignore_errors=True)
+    return result
+
+
+def _sizes(prepared: Prepared, engine: Path) -> SizeBytes:
+    weights = prepared.source.folder / WEIGHTS_FILE
+    original = weights.stat().st_size if weights.is_file() else folder_bytes(prepared.source.folder)
+    return SizeBytes(original=original, optimized=folder_bytes(engine))
+
+
+def _fill(  # noqa: PLR0913  (everything that goes into a bundle)
+    draft: Path,
+    engine: Path,
+    options: OptimizeOptions,
+    prepared: Prepared,
+    chosen: Tested,
+    test: Judged,
+    result: OptimizationResult,
+) -> Mapping[str, Any]:
+    recipe, context = chosen.trial.recipe, prepared.context
+    shutil.copytree(engine, draft / ENGINE_FOLDER)
+    context.model.task.save(draft)
+    (draft / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    (draft / RESULT_FILE).write_text(result.model_dump_json(indent=1), encoding="utf-8")
+    (draft / "card.md").write_text(card(result), encoding="utf-8")
+    write_report(result, draft / REPORT_FILE)
+    if options.golden:
+        count = min(_GOLDEN_ROWS, len(test.texts))
+        write_golden(draft, Golden(test.rows.select(range(count)), chosen.logits[:count]))
+    machine = context.machine
+    lengths, counts = np.unique(test.rows.lengths, return_counts=True)
+    return {
+        "miaotui": __version__,
+        "task": context.model.task.name,
+        "model": {"name": prepared.source.name, "revision": prepared.source.revision},
+        "recipe": recipe.model_dump(mode="json"),
+        "engine": recipe.engine.model_dump(mode="json"),
+        "environment": asdict(machine)
+        | {"instruction_set": machine.instruction_set, "cores": context.cores},
+        "lengths": {str(length): int(count) for length, count in zip(lengths, counts, strict=True)},
+        "measured": {
+            "throughput_rows_per_s": result.speed.throughput_rows_per_s,
+            "p50_ms": result.speed.latency_ms.p50,
+            "p99_ms": result.speed.latency_ms.p99,
+        },
+    }

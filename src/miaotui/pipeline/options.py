@@ -1,0 +1,43 @@
+"""What a user asks of `optimize`, before anything is loaded."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from miaotui.budget import Budget
+from miaotui.data.rows import Columns
+
+
+@dataclass(frozen=True)
+class RowsOptions:
+    """Where the rows are. Without `selection` and `test` they are split off `data`."""
+
+    data: Path
+    selection: Path | None = None
+    test: Path | None = None
+    unlabelled: Path | None = None
+    columns: Columns = field(default_factory=Columns)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class OptimizeOptions:
+    """One optimization. `cores` of None means all that this process may use."""
+
+    model: str
+    rows: RowsOptions
+    out: Path
+    budget: Budget = field(default_factory=Budget)
+    metric: str | None = None
+    engines: tuple[str, ...] | None = None
+    cores: int | None = None
+    keep_shapes: bool = False
+    recipe: Path | None = None
+    revision: str | None = None
+    fresh: bool = False
+    golden: bool = True
+    command: str = ""
+
+    @property
+    def work(self) -> Path:
+        """Where trials are kept until the bundle is written, so that an interrupted run goes on."""
+        return self.out.absolute().parent / f".{self.out.name}.work"

@@ -1,0 +1,106 @@
+"""The proof: ours, the baseline and the rivals, interleaved in one run on the test texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from miaotui.engines.base import Session
+from miaotui.measure.quality import compare
+from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_interleaved
+from miaotui.models.load import SHAPE_FILE, Source, load_config, load_transformers
+from miaotui.models.model import PaddedClassifier
+from miaotui.predictor import Predictor
+from miaotui.rivals import RIVALS, Stock
+from miaotui.rivals.race import OpenRival, open_rivals
+from miaotui.search.clock import Clock, News, Watch
+from miaotui.search.context import Context, Judged
+
+_OURS, _BASELINE = "miaotui", "baseline"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Raw speeds by contender, and what each rival lost on the test rows."""
+
+    ours: SpeedResult
+    baseline: SpeedResult
+    rivals: dict[str, SpeedResult]
+    drops: dict[str, float]
+    unavailable: dict[str, str]
+
+
+def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
+    context: Context,
+    source: Source,
+    ours: Session,
+    baseline: Session,
+    test: Judged,
+    clock: Clock,
+    watch: Watch,
+) -> Proof:
+    """Measures until `seconds` are over: fewer rounds first, then the slowest rival dropped."""
+    watch(News("proof", "opening the rivals", "", clock.left_s))
+    opened, unavailable = _rivals(context, source)
+    drops = {rival.name: _drop(rival, context, test) for rival in opened}
+    task = context.model.task
+    contenders = [
+        _contender(_OURS, Predictor(task, ours), droppable=False),
+        _contender(_BASELINE, Predictor(task, baseline), droppable=False),
+        *(_contender(r.name, r.predictor, batch=r.batch) for r in opened),
+    ]
+
+    def progress(share: float) -> None:
+        watch(News("proof", f"measuring beside {len(opened)} rivals: {share:.0%}", "", clock.left_s))
+
+    plan = SpeedPlan(rounds=10, min_rounds=3, round_seconds=2.0, max_round_seconds=5.0)
+    seconds = max(clock.left_s, 20.0)
+    results = measure_interleaved(contenders, test.texts, plan, progress, seconds)
+    rivals = {rival.name: results[rival.name] for rival in opened}
+    return Proof(results[_OURS], results[_BASELINE], rivals, drops, unavailable)
+
+
+def _rivals(context: Context, source: Source) -> tuple[list[OpenRival], dict[str, str]]:
+    if (source.folder / SHAPE_FILE).exists():
+        reason = "the original is not a transformers folder"
+        return [], {rival.name: reason for rival in RIVALS}
+    config = load_config(source)
+    takes_types = int(getattr(config, "type_vocab_size", 0) or 0) > 1
+    module = PaddedClassifier(load_transformers(source, config), takes_types).eval()
+    stock = Stock(module, context.train.rows, _stock_folder(context), context.cores)
+    return open_rivals(RIVALS, stock, context.model.task, context.machine, context.selection.rows)
+
+
+def _stock_folder(context: Context) -> Path:
+    return context.work / f"rivals-{context.fingerprint}"
+
+
+def _contender(name: str, predictor: Predictor, batch: int = 0, droppable: bool = True) -> Contender:
+    return Contender(
+        name=name,
+        run=predictor,
+        run_one=lambda text: predictor([text]),
+        conditions={"batch": batch} if batch else {},
+        droppable=droppable,
+    )
+
+
+def _drop(rival: OpenRival, context: Context, test: Judged) -> float:
+    logits: Float32[ndarray, "rows labels"] = rival.predictor.logits(test.rows)
+    return compare(context.metric, context.problem, test.original, logits, test.targets).drop
+
+
+def engine_throughput(session: Session, test: Judged, rounds: int = 3) -> float:
+    """Rows/s of the session alone, without tokenization."""
+    import time
+
+    session.run(test.rows)
+    speeds: Sequence[float] = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        session.run(test.rows)
+        speeds = [*speeds, len(test.texts) / (time.perf_counter() - began)]
+    return float(np.median(speeds))

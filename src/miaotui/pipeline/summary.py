@@ -1,0 +1,206 @@
+"""From what was measured to the one document that says it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from miaotui.budget import Budget
+from miaotui.measure.result import (
+    Baseline,
+    Details,
+    FrontPoint,
+    GateTest,
+    LadderStep,
+    LatencyMs,
+    LatencySamples,
+    LayerKept,
+    OptimizationResult,
+    QualityOutcome,
+    RatioTriple,
+    Rival,
+    SizeBytes,
+    SpeedOutcome,
+)
+from miaotui.measure.speed import SpeedResult, ratios
+from miaotui.measure.statistics import Ratio
+from miaotui.models.model import Model
+from miaotui.pipeline.options import OptimizeOptions
+from miaotui.pipeline.prepare import Prepared
+from miaotui.pipeline.prove import Proof
+from miaotui.search.gate import Tested, keeps
+from miaotui.search.run import Outcome
+from miaotui.search.trials import Trial
+
+_CALLS_SHOWN = 2000
+
+
+def summarize(  # noqa: PLR0913  (one document of all that was found)
+    options: OptimizeOptions,
+    prepared: Prepared,
+    outcome: Outcome,
+    tested: Sequence[Tested],
+    chosen: Tested,
+    proof: Proof,
+    model: Model,
+    size_bytes: SizeBytes,
+    seconds: float,
+    engine_rows_per_s: float,
+) -> OptimizationResult:
+    """The JSON document of `optimize`."""
+    budget = options.budget
+    return OptimizationResult(
+        bundle=str(options.out),
+        task=prepared.context.model.task.name,
+        recipe=chosen.trial.recipe.model_dump(mode="json"),
+        trials=len(outcome.trials),
+        seconds=seconds,
+        quality=_quality(chosen, budget),
+        speed=_speed(proof, budget),
+        size_bytes=size_bytes,
+        notes=[*prepared.notes, *outcome.notes, *_notes(chosen, budget)],
+        details=Details(
+            max_drop=budget.max_drop,
+            command=options.command or None,
+            environment=asdict(prepared.context.machine) | {"cores_used": prepared.context.cores},
+            splits={
+                name: len(getattr(prepared.splits, name))
+                for name in ("train", "validation", "selection", "test")
+            },
+            front=[_point(t, chosen.trial) for t in outcome.trials if t.ok],
+            ladder=_ladder(outcome, chosen.trial),
+            layers=_layers(prepared.context.model, model),
+            latency_ms=LatencySamples(
+                optimized=proof.ours.latency_ms.values[:_CALLS_SHOWN],
+                baseline=proof.baseline.latency_ms.values[:_CALLS_SHOWN],
+            ),
+            engine_throughput_rows_per_s=engine_rows_per_s,
+            rival_drop=proof.drops,
+            unavailable=proof.unavailable,
+            gate=[
+                GateTest(name=t.trial.recipe.title, drop=t.report.drop, passed=t.passed)
+                for t in tested
+            ],
+            latency_table_error=outcome.table_error,
+        ),
+    )
+
+
+def _quality(chosen: Tested, budget: Budget) -> QualityOutcome:
+    report = chosen.report
+    return QualityOutcome(
+        metric=report.metric,
+        original=report.original,
+        optimized=report.optimized,
+        drop=report.drop,
+        drop_interval_95=report.interval_95,
+        rows=report.rows,
+        within_budget=keeps(report, Budget(budget.max_drop)),
+        within_budget_95=report.upper_bound_95 <= budget.max_drop,
+    )
+
+
+def _notes(chosen: Tested, budget: Budget) -> list[str]:
+    if chosen.passed:
+        return []
+    return [
+        "nothing kept the limit on the test rows: this is the tuned original; the front shows what "
+        "could be had at what price"
+    ]
+
+
+def _speed(proof: Proof, budget: Budget) -> SpeedOutcome:
+    return SpeedOutcome(
+        objective=budget.objective.value,
+        throughput_rows_per_s=proof.ours.throughput_rows_per_s,
+        latency_ms=_latency(proof.ours),
+        baseline=_baseline(proof),
+        rivals={
+            name: _rival(proof.ours, theirs, proof.drops[name], budget)
+            for name, theirs in proof.rivals.items()
+        },
+    )
+
+
+def _baseline(proof: Proof) -> Baseline:
+    found = ratios(proof.ours, proof.baseline)
+    return Baseline(
+        throughput_rows_per_s=proof.baseline.throughput_rows_per_s,
+        latency_ms=_latency(proof.baseline),
+        throughput_ratio=_triple(found.get("throughput")),
+        p99_ratio=_triple(found.get("p99")),
+    )
+
+
+def _rival(ours: SpeedResult, theirs: SpeedResult, drop: float, budget: Budget) -> Rival:
+    found = ratios(ours, theirs)
+    return Rival(
+        throughput_rows_per_s=theirs.throughput_rows_per_s,
+        latency_ms=_latency(theirs),
+        throughput_ratio=_triple(found.get("throughput")),
+        p50_ratio=_triple(found.get("p50")),
+        p99_ratio=_triple(found.get("p99")),
+        keeps_limit=drop <= budget.max_drop,
+        dropped=theirs.dropped,
+    )
+
+
+def _latency(speed: SpeedResult) -> LatencyMs:
+    return LatencyMs(p50=speed.p50_ms, p99=speed.p99_ms)
+
+
+def _triple(ratio: Ratio | None) -> RatioTriple | None:
+    return None if ratio is None else (ratio.low, ratio.median, ratio.high)
+
+
+def _point(trial: Trial, chosen: Trial) -> FrontPoint:
+    return FrontPoint(
+        name=trial.recipe.title,
+        recipe=trial.recipe.model_dump(mode="json"),
+        quality_selection=trial.quality,
+        drop_selection=trial.drop,
+        throughput_rows_per_s=trial.throughput_rows_per_s,
+        p99_ms=trial.p99_ms,
+        size_bytes=trial.size_bytes,
+        chosen=trial.recipe.key == chosen.recipe.key,
+        kind=trial.origin,
+    )
+
+
+def _ladder(outcome: Outcome, chosen: Trial) -> list[LadderStep]:
+    """From the original as it comes, one thing changed at a time, to the answer."""
+    free = [t for t in outcome.trials if t.ok and t.origin == "free"]
+    engine = chosen.recipe.engine
+    steps: list[tuple[str, Trial | None]] = [("original", free[0] if free else None)]
+    float_first = [t for t in free if not t.recipe.steps and t.recipe.engine.name == engine.name]
+    steps.append((f"runtime: {engine.name}", float_first[0] if float_first else None))
+    same = [t for t in float_first if t.recipe.engine == engine]
+    steps.append((f"layout: {engine.layout.kind}, {engine.streams} streams", same[-1] if same else None))
+    quantized = [
+        t for t in free if t.recipe.quantizing == chosen.recipe.quantizing and t.recipe.engine == engine
+    ]
+    if chosen.recipe.quantizing:
+        steps.append(("precision", quantized[0] if quantized else None))
+    if chosen.recipe.shaping:
+        steps.append(("compression", chosen))
+    return [
+        LadderStep(
+            step=name,
+            throughput_rows_per_s=trial.throughput_rows_per_s,
+            drop_selection=trial.drop,
+        )
+        for name, trial in steps
+        if trial is not None
+    ]
+
+
+def _layers(before: Model, after: Model) -> list[LayerKept]:
+    if not before.has_adapter or not after.has_adapter:
+        return []
+    old, new = before.encoder.shape.layers, after.encoder.shape.layers
+    if len(old) != len(new):
+        return []
+    return [
+        LayerKept(
+            heads_before=a.heads, heads_kept=b.heads, ffn_before=a.ffn, ffn_kept=b.ffn
+        )
+        for a, b in zip(old, new, strict=True)
+    ]

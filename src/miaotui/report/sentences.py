@@ -1,0 +1,140 @@
+"""What the card, the page and the terminal all say about a result, said once."""
+
+import yaml
+
+from miaotui.measure.result import Baseline, OptimizationResult, RatioTriple, Rival, best_rival
+from miaotui.measure.statistics import smallest_decidable_drop
+from miaotui.report import words
+
+FEW_TEST_ROWS = 1000
+
+
+def headline(result: OptimizationResult) -> str:
+    """How fast it is against whom, and what it cost."""
+    return f"{_speed_sentence(result)} {_quality_sentence(result)}"
+
+
+def judged_by_latency(result: OptimizationResult) -> bool:
+    return result.speed.objective == "latency"
+
+
+def judged_ratio(result: OptimizationResult, other: Baseline) -> RatioTriple | None:
+    """How many times better ours is by what was asked for: p99 or throughput."""
+    return other.p99_ratio if judged_by_latency(result) else other.throughput_ratio
+
+
+def judged_rival(result: OptimizationResult) -> tuple[str, Rival] | None:
+    """The best rival by what was asked for."""
+    name = best_rival(result, "p99" if judged_by_latency(result) else "throughput")
+    return None if name is None else (name, result.speed.rivals[name])
+
+
+def metric_name(result: OptimizationResult) -> str:
+    return result.quality.metric.replace("_", "-")
+
+
+def verdict(result: OptimizationResult) -> str:
+    """Whether the limit is kept, by the point estimate and at 95%."""
+    quality, limit = result.quality, result.details.max_drop
+    named = "the limit" if limit is None else f"the limit of {words.score(limit)}"
+    if not quality.within_budget:
+        return f"over {named}"
+    certainty = "also at 95%" if quality.within_budget_95 else "not certain at 95%"
+    return f"within {named}, {certainty}"
+
+
+def few_rows_warning(result: OptimizationResult) -> str | None:
+    """The smallest drop that this few test rows can decide; None from 1,000 rows on."""
+    quality = result.quality
+    if quality.rows >= FEW_TEST_ROWS:
+        return None
+    if quality.metric == "accuracy":
+        smallest = smallest_decidable_drop(quality.rows)
+    else:
+        low, high = quality.drop_interval_95
+        smallest = (high - low) / 2
+    return (
+        f"Only {quality.rows:,} test rows: a drop below about {words.score(smallest)} cannot be "
+        "told from none."
+    )
+
+
+def notes(result: OptimizationResult) -> list[str]:
+    """Warnings first, then what was not tried or not measured and why."""
+    warning = few_rows_warning(result)
+    dropped = [
+        f"{name}: {rival.dropped}" for name, rival in result.speed.rivals.items() if rival.dropped
+    ]
+    missing = [f"{name} is unavailable: {why}" for name, why in result.details.unavailable.items()]
+    return [*([warning] if warning else []), *result.notes, *dropped, *missing]
+
+
+def layers_kept(result: OptimizationResult) -> list[str]:
+    """One line for each layer."""
+    return [
+        f"layer {number}: {layer.heads_kept} of {layer.heads_before} heads, "
+        f"{layer.ffn_kept:,} of {layer.ffn_before:,} ffn neurons"
+        for number, layer in enumerate(result.details.layers)
+    ]
+
+
+def conditions(result: OptimizationResult) -> list[tuple[str, str]]:
+    """What the numbers were taken under: the machine, the rows and the search."""
+    details = result.details
+    found = [
+        (name.removesuffix("_bytes").replace("_", " "), words.plain(name, value))
+        for name, value in details.environment.items()
+    ]
+    if details.splits:
+        rows = ", ".join(f"{name} {count:,}" for name, count in details.splits.items())
+        found.append(("rows", rows))
+    found.append(("search", f"{result.trials} trials in {words.duration(result.seconds)}"))
+    if details.engine_throughput_rows_per_s is not None:
+        engine = words.rate(details.engine_throughput_rows_per_s)
+        found.append(("engine alone, without tokenization", f"{engine} rows/s"))
+    if details.latency_table_error is not None:
+        error = f"{details.latency_table_error:.1%} between predicted and measured time"
+        found.append(("latency table error", error))
+    return found
+
+
+def recipe_yaml(result: OptimizationResult) -> str:
+    return yaml.safe_dump(result.recipe, sort_keys=False, allow_unicode=True).strip()
+
+
+def _speed_sentence(result: OptimizationResult) -> str:
+    compared = _comparisons(result)
+    ending = f": {' and '.join(compared)}." if compared else "."
+    return f"{_own_speed(result)}{ending}"
+
+
+def _own_speed(result: OptimizationResult) -> str:
+    speed, size = result.speed, result.size_bytes
+    if judged_by_latency(result):
+        return f"p99 latency {words.millis(speed.latency_ms.p99)} ms"
+    throughput = f"{words.rate(speed.throughput_rows_per_s)} rows/s"
+    if speed.objective == "size":
+        return f"{words.size(size.optimized)} instead of {words.size(size.original)}, {throughput}"
+    return throughput
+
+
+def _comparisons(result: OptimizationResult) -> list[str]:
+    found = []
+    best = judged_rival(result)
+    if best is None and result.speed.rivals:
+        found.append("no rival that was measured keeps the limit")
+    elif best is not None and (triple := judged_ratio(result, best[1])) is not None:
+        found.append(f"{words.times(triple)} the speed of the best rival, {best[0]}")
+    if (triple := judged_ratio(result, result.speed.baseline)) is not None:
+        found.append(f"{words.times(triple)} that of the uncompressed original in our best runtime")
+    return found
+
+
+def _quality_sentence(result: OptimizationResult) -> str:
+    quality = result.quality
+    return (
+        f"{metric_name(result).capitalize()} {words.score(quality.optimized)} instead of "
+        f"{words.score(quality.original)} on {quality.rows:,} test rows: a drop of "
+        f"{words.score(quality.drop)} (95% interval {words.interval(quality.drop_interval_95)}), "
+        f"{verdict(result)}."
+    )
