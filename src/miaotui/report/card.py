@@ -104,4 +104,5 @@ def _fenced(text: str, language: str) -> str:
 
 def _safe(text: str) -> str:
     """On one line, without HTML or Markdown of its own."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
+    special = r"([\\`*\[\]<>|]|(?<!\w)_|_(?!\w))"
+    return re.sub(special, r"\\\1", " ".join(text.split()))

@@ -124,7 +124,7 @@ def _comparisons(result: OptimizationResult) -> list[str]:
     if best is None and result.speed.rivals:
         found.append("no rival that was measured keeps the limit")
     elif best is not None and (triple := judged_ratio(result, best[1])) is not None:
-        found.append(f"{words.times(triple)} the speed of the best rival, {best[0]}")
+        found.append(f"{words.times(triple)} the speed of {best[0]}, the best rival,")
     if (triple := judged_ratio(result, result.speed.baseline)) is not None:
         found.append(f"{words.times(triple)} that of the uncompressed original in our best runtime")
     return found

@@ -1,0 +1,302 @@
+"""The verbs. No logic; heavy imports only inside a verb."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from miaotui.budget import Budget, Objective, parse_bytes, parse_drop, parse_duration
+from miaotui.errors import BudgetError, MiaotuiError
+from miaotui.quiet import silence_telemetry
+
+if TYPE_CHECKING:
+    from miaotui.data.rows import Columns
+    from miaotui.tasks.base import Answer, Text
+
+app = typer.Typer(
+    help="Makes a fine-tuned transformer as fast as this machine allows, with proof.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+P = ParamSpec("P")
+
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Data = Annotated[Path, typer.Option("--data", help="labelled rows: CSV, TSV, JSONL, Parquet")]
+Out = Annotated[Path, typer.Option("--out", help="folder to write")]
+TextColumn = Annotated[str | None, typer.Option("--text-column")]
+PairColumn = Annotated[str | None, typer.Option("--pair-column")]
+LabelColumn = Annotated[str | None, typer.Option("--label-column")]
+BundleFolder = Annotated[Path, typer.Argument(help="a bundle's folder")]
+Revision = Annotated[str | None, typer.Option("--revision", help="commit of a hub id")]
+
+
+def main() -> None:
+    """Runs the command line; an error of ours is one line on stderr and status 2."""
+    silence_telemetry()
+    app()
+
+
+def verb(function: Callable[P, None]) -> Callable[P, None]:
+    """Prints errors of ours in one line; Ctrl-C ends with status 130, nothing lost."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except MiaotuiError as error:
+            _say(f"error: {error}")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            _say("interrupted; run the same command again to go on")
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _print(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+
+def _columns(text: str | None, pair: str | None, label: str | None) -> "Columns":
+    from miaotui.data.rows import Columns
+
+    return Columns(text, pair, label)
+
+
+@app.command()
+@verb
+def probe(as_json: Json = False) -> None:
+    """What this machine can do."""
+    from miaotui.engines import ENGINES
+    from miaotui.hardware import probe as look
+
+    machine = look()
+    engines = {name: engine.unavailable(machine) for name, engine in ENGINES.items()}
+    facts = asdict(machine) | {
+        "instruction_set": machine.instruction_set,
+        "computes_bf16": machine.computes_bf16,
+        "engines": {name: reason or "available" for name, reason in engines.items()},
+    }
+    if as_json:
+        _print(facts)
+        return
+    from miaotui.report.terminal import show_facts
+
+    show_facts(facts)
+
+
+@app.command()
+@verb
+def finetune(
+    model: Annotated[str, typer.Argument(help="a model folder or a hub id")],
+    data: Data,
+    out: Out,
+    epochs: float = 3.0,
+    learning_rate: float = 5e-5,
+    batch: int = 32,
+    seed: int = 0,
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    revision: Revision = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune an encoder on labelled rows; its held-out rows are remembered in splits.json."""
+    from miaotui.pipeline.finetune import finetune as run
+    from miaotui.recovery.settings import FineTuning
+    from miaotui.report.terminal import steps_bar
+
+    settings = FineTuning(epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed)
+    columns = _columns(text_column, pair_column, label_column)
+    with steps_bar("fine-tuning") as progress:
+        done = run(model, data, out, settings, columns, revision, progress)
+    if as_json:
+        _print(asdict(done) | {"folder": str(done.folder)})
+    else:
+        _say(f"{done.folder}: {done.metric} {done.validation:.4f} on the validation rows")
+
+
+@app.command()
+@verb
+def optimize(  # noqa: PLR0913  (the contract of the main job)
+    model: Annotated[str, typer.Argument(help="a fine-tuned model's folder or a hub id")],
+    data: Data,
+    out: Out,
+    selection: Annotated[Path | None, typer.Option("--eval", help="rows to select on")] = None,
+    test: Annotated[Path | None, typer.Option("--test", help="rows to test on")] = None,
+    unlabelled: Annotated[Path | None, typer.Option(help="texts to distil on")] = None,
+    max_drop: Annotated[str, typer.Option(help="as 1% or 0.01, in the metric's units")] = "1%",
+    metric: str | None = None,
+    objective: Objective = Objective.THROUGHPUT,
+    target_p99: Annotated[str | None, typer.Option(help="as 5ms")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="as 200MB")] = None,
+    time_budget: Annotated[str, typer.Option(help="as 10m")] = "10m",
+    cores: Annotated[int | None, typer.Option(min=1)] = None,
+    engines: Annotated[str | None, typer.Option(help="comma-separated")] = None,
+    keep_shapes: Annotated[bool, typer.Option("--keep-shapes")] = False,
+    recipe: Annotated[Path | None, typer.Option(help="exactly this, no search")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="judge the 95% bound")] = False,
+    seed: int = 0,
+    resume: Annotated[bool, typer.Option("--resume/--fresh")] = True,
+    golden: Annotated[bool, typer.Option("--golden/--no-golden")] = True,
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    revision: Revision = None,
+    as_json: Json = False,
+) -> None:
+    """Find the fastest measured configuration that keeps the limit; write it as a bundle."""
+    budget = Budget(
+        max_drop=parse_drop(max_drop),
+        objective=objective,
+        time_budget_s=parse_duration(time_budget),
+        target_p99_ms=parse_duration(target_p99, "ms") * 1e3 if target_p99 else None,
+        max_memory_bytes=parse_bytes(max_memory) if max_memory else None,
+        strict=strict,
+    )
+    from miaotui.pipeline import OptimizeOptions, RowsOptions
+    from miaotui.pipeline import optimize as run
+    from miaotui.report.table import headline, rivals_table
+    from miaotui.report.terminal import search_bar, show
+
+    columns = _columns(text_column, pair_column, label_column)
+    options = OptimizeOptions(
+        model=model,
+        rows=RowsOptions(data, selection, test, unlabelled, columns, seed),
+        out=out,
+        budget=budget,
+        metric=metric,
+        engines=tuple(name.strip() for name in engines.split(",")) if engines else None,
+        cores=cores,
+        keep_shapes=keep_shapes,
+        recipe=recipe,
+        revision=revision,
+        fresh=not resume,
+        golden=golden,
+        command=shlex.join(["miaotui", *sys.argv[1:]]),
+    )
+    with search_bar(budget.time_budget_s) as watch:
+        result = run(options, watch)
+    if as_json:
+        _print(result.model_dump(mode="json"))
+    else:
+        show(headline(result), rivals_table(result))
+
+
+@app.command()
+@verb
+def bench(
+    bundle: BundleFolder,
+    data: Annotated[Path | None, typer.Option(help="labelled rows, to judge quality too")] = None,
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a bundle again, here and now, against its own card."""
+    from miaotui.pipeline.verify import verify
+
+    found = verify(bundle, data, _columns(text_column, pair_column, label_column))
+    if as_json:
+        _print(asdict(found))
+        return
+    from miaotui.report.terminal import show_facts
+
+    show_facts(asdict(found))
+
+
+@app.command()
+@verb
+def predict(
+    bundle: BundleFolder,
+    texts: Annotated[list[str] | None, typer.Argument(help="texts to answer")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="rows to answer")] = None,
+    cores: Annotated[int | None, typer.Option(min=1)] = None,
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+) -> None:
+    """Answer texts, one JSON line each as they are ready."""
+    from miaotui.bundle import load
+
+    wanted: list[Text] = list(texts or [])
+    if file is not None:
+        from miaotui.data.rows import load_rows
+
+        wanted += load_rows(file, _columns(text_column, pair_column, None), labelled=False).texts
+    if not wanted:
+        raise BudgetError("nothing to predict; give texts, or rows with --file")
+    predictor = load(bundle, cores)
+    for warning in predictor.warnings:
+        _say(f"warning: {warning}")
+    cut = 0
+    for text, answer in zip(wanted, _stream(predictor.stream, wanted), strict=True):
+        cut += answer.truncated
+        line = {"text": text} | {k: v for k, v in asdict(answer).items() if v != ()}
+        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+    if cut:
+        _say(f"{cut} of {len(wanted)} texts were longer than the model's maximum and truncated")
+
+
+def _stream(
+    stream: "Callable[[list[Text]], Iterator[Answer]]", texts: "list[Text]"
+) -> "Iterator[Answer]":
+    return stream(texts)
+
+
+@app.command()
+@verb
+def show(bundle: BundleFolder, as_json: Json = False) -> None:
+    """The card of a bundle."""
+    from miaotui.bundle import read_bundle
+
+    found = read_bundle(bundle)
+    if as_json:
+        _print(json.loads((found.folder / "result.json").read_text(encoding="utf-8")))
+    else:
+        sys.stdout.write((found.folder / "card.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+@verb
+def report(
+    bundle: BundleFolder,
+    out: Annotated[Path | None, typer.Option(help="where to write the page")] = None,
+) -> None:
+    """Write the report of a bundle as one HTML page, and name it."""
+    from miaotui.bundle import read_bundle
+    from miaotui.measure.result import OptimizationResult
+    from miaotui.report.page import write_report
+
+    found = read_bundle(bundle)
+    text = (found.folder / "result.json").read_text(encoding="utf-8")
+    target = out or Path(f"{found.folder.name}-report.html")
+    sys.stdout.write(f"{write_report(OptimizationResult.model_validate_json(text), target)}\n")
+
+
+@app.command()
+@verb
+def export(
+    bundle: BundleFolder,
+    out: Out,
+    to: Annotated[str, typer.Option("--to", help="onnx")] = "onnx",
+) -> None:
+    """A plain padded ONNX model that needs no miaotui."""
+    from miaotui.pipeline.export import export as run
+
+    _say(run(bundle, to, out))
+
+
+if __name__ == "__main__":
+    main()
