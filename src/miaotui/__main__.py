@@ -1,0 +1,5 @@
+"""`python -m miaotui`."""
+
+from miaotui.cli import main
+
+main()

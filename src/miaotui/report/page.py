@@ -1,0 +1,91 @@
+"""The result as one HTML page that needs nothing else: no network, no script, no font."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from miaotui.errors import OutputError
+from miaotui.measure.result import OptimizationResult
+from miaotui.report import charts, sentences, svg, words
+from miaotui.report.comparison import contestants
+
+_FOLDER = Path(__file__).parent
+
+
+def write_report(result: OptimizationResult, path: Path) -> Path:
+    """Writes the page to `path` and returns it; an OutputError where that cannot be written."""
+    try:
+        path.write_text(page(result), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"the report {path} cannot be written: {error}") from error
+    return path
+
+
+def page(result: OptimizationResult) -> str:
+    """The HTML text; everything that comes from the result is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("page.html")
+    return template.render(
+        result=result,
+        words=words,
+        css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
+        name=Path(result.bundle).name or result.bundle,
+        **_texts(result),
+        **_drawings(result),
+    )
+
+
+def _texts(result: OptimizationResult) -> dict[str, Any]:
+    return {
+        "headline": sentences.headline(result),
+        "tiles": _tiles(result),
+        "verdict": sentences.verdict(result),
+        "notes": sentences.notes(result),
+        "rows": contestants(result),
+        "metric": sentences.metric_name(result),
+        "recipe": sentences.recipe_yaml(result),
+        "conditions": sentences.conditions(result),
+        "num_beyond": charts.beyond_the_edge(result),
+    }
+
+
+def _drawings(result: OptimizationResult) -> dict[str, Any]:
+    present = {point.kind for point in result.details.front}
+    return {
+        "front": charts.front_chart(result),
+        "ladder": charts.ladder_chart(result),
+        "layers": charts.layers_chart(result),
+        "sensitivity": charts.sensitivity_chart(result),
+        "latency": charts.latency_chart(result),
+        "legend": [(kind, shape) for kind, shape in svg.MARKS.items() if kind in present],
+    }
+
+
+def _tiles(result: OptimizationResult) -> list[tuple[str, str, str]]:
+    """Number, its range or origin, and what it is."""
+    quality, size = result.quality, result.size_bytes
+    found = []
+    best = sentences.judged_rival(result)
+    against = [(best[1], f"the speed of {best[0]}, the best rival")] if best else []
+    against.append(
+        (result.speed.baseline, "that of the uncompressed original in our best runtime")
+    )
+    for other, meaning in against:
+        triple = sentences.judged_ratio(result, other)
+        if triple is not None:
+            low, median, high = triple
+            found.append((f"{median:.2f}×", f"{low:.2f}–{high:.2f}", meaning))
+    span = words.interval(quality.drop_interval_95)
+    drop = f"{sentences.metric_name(result)} lost, {sentences.verdict(result)}"
+    found.append((words.score(quality.drop), span, drop))
+    before = f"{words.size(size.original)} before"
+    found.append((words.size(size.optimized), before, "needed to serve"))
+    return found
