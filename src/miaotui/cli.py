@@ -98,7 +98,7 @@ def probe(as_json: Json = False) -> None:
 
 @app.command()
 @verb
-def finetune(
+def finetune(  # noqa: PLR0913  (the settings of a verb)
     model: Annotated[str, typer.Argument(help="a model folder or a hub id")],
     data: Data,
     out: Out,

@@ -22,7 +22,7 @@ class EngineUnavailable(MiaotuiError):  # noqa: N818  (the name reads as the sen
 
 
 class EngineFailed(MiaotuiError):  # noqa: N818
-    """An engine that is available could not lower this model (an operator it does not know, say)."""
+    """An engine that is available could not lower this model (an unknown operator, say)."""
 
 
 class BudgetError(MiaotuiError):

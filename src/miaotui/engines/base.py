@@ -68,7 +68,7 @@ class Session:
 
 
 class EngineBase(BaseModel, ABC):
-    """Frozen settings of one engine. `threads` of None means every usable core, shared by streams."""
+    """Frozen settings of one engine. `threads` of None: every usable core, shared by streams."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -58,7 +58,7 @@ def lay_out(
     readouts: int,
     num_blocks: int | None = None,
 ) -> Batch:
-    """Writes the rows of each block one after another; `tokens` and `readouts` are a block's room."""
+    """Writes each block's rows one after another; `tokens` and `readouts` are a block's room."""
     num_blocks = num_blocks or len(blocks)
     shape = (num_blocks, tokens)
     ids, positions, segments, types = (np.zeros(shape, dtype=np.int64) for _ in range(4))
@@ -147,7 +147,7 @@ class Bucketed(LayoutBase):
 
 @dataclass(frozen=True)
 class Packed(LayoutBase):
-    """Several rows to a block of `block_tokens`; rows longer than a block get a bucket of their own.
+    """Several rows to a block of `block_tokens`; a row longer than a block gets a bucket of its own.
 
     `block_rows` bounds the rows of one block, so that its readouts have a fixed shape.
     """
@@ -159,8 +159,7 @@ class Packed(LayoutBase):
 
     def batches(self, rows: EncodedRows) -> Iterator[Batch]:
         long = np.flatnonzero(rows.lengths > self.block_tokens)
-        for group in self._long_groups(rows, long):
-            yield group
+        yield from self._long_groups(rows, long)
         short = np.flatnonzero(rows.lengths <= self.block_tokens)
         blocks = pack(rows.lengths, short, self.block_tokens, self.block_rows)
         for first in range(0, len(blocks), self.batch):
@@ -216,4 +215,14 @@ def fill(rows: EncodedRows, layout: LayoutBase) -> float:
     return rows.total_tokens / total if total else 1.0
 
 
-__all__ = ["Batch", "Bucketed", "Layout", "LayoutBase", "Packed", "Padded", "fill", "lay_out", "pack"]
+__all__ = [
+    "Batch",
+    "Bucketed",
+    "Layout",
+    "LayoutBase",
+    "Packed",
+    "Padded",
+    "fill",
+    "lay_out",
+    "pack",
+]

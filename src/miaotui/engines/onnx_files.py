@@ -4,12 +4,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnx
-
 from miaotui.errors import EngineFailed, EngineUnavailable
 from miaotui.models.precision import Kind
+from miaotui.quiet import silence_telemetry
 
 if TYPE_CHECKING:
+    import onnx
+
     from miaotui.models.model import Model, PaddedClassifier
 
 ONNX_FILE = "model.onnx"
@@ -25,7 +26,7 @@ def check_kinds(model: "Model", allowed: frozenset[Kind], engine: str) -> None:
         )
 
 
-def to_onnx(model: "Model", weight_bits: int) -> onnx.ModelProto:
+def to_onnx(model: "Model", weight_bits: int) -> "onnx.ModelProto":
     """An encoder by hand, any other classifier by tracing (float, or ONNX Runtime's own int8)."""
     from miaotui.engines.onnx_graph import lower
 
@@ -42,7 +43,7 @@ def to_onnx(model: "Model", weight_bits: int) -> onnx.ModelProto:
     return exported
 
 
-def trace(module: "PaddedClassifier") -> onnx.ModelProto:
+def trace(module: "PaddedClassifier") -> "onnx.ModelProto":
     """torch's own exporter, dynamic shapes; each input has a tensor of its own (two inputs that
     share one are merged)."""
     import torch
@@ -59,7 +60,7 @@ def trace(module: "PaddedClassifier") -> onnx.ModelProto:
                 dynamo=True,
                 input_names=names,
                 output_names=["logits"],
-                dynamic_shapes={name: axes for name in names},
+                dynamic_shapes=dict.fromkeys(names, axes),
                 verbose=False,
             )
     except (RuntimeError, TypeError, ValueError, torch.onnx.OnnxExporterError) as error:
@@ -70,8 +71,10 @@ def trace(module: "PaddedClassifier") -> onnx.ModelProto:
     return program.model_proto
 
 
-def quantize_dynamically(model: onnx.ModelProto, reduce_range: bool) -> onnx.ModelProto:
+def quantize_dynamically(model: "onnx.ModelProto", reduce_range: bool) -> "onnx.ModelProto":
     """ONNX Runtime's own dynamic quantizer, per channel."""
+    silence_telemetry()
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder:

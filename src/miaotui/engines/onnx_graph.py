@@ -50,7 +50,9 @@ class _Graph:
     constants: dict[str, Any] = field(default_factory=dict)
     quantized: dict[tuple[str, LinearPrecision], tuple[str, ...]] = field(default_factory=dict)
 
-    def add(self, op: str, inputs: list[str], name: str, outputs: int = 1, **attributes: Any) -> str:
+    def add(
+        self, op: str, inputs: list[str], name: str, outputs: int = 1, **attributes: Any
+    ) -> str:
         names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
         return names[0]
@@ -73,7 +75,9 @@ class _Graph:
         elif precision.kind is Kind.INT8_DYNAMIC:
             y = self._dynamic_product(x, weights.matrix, name, precision)
         else:
-            y = self.add("MatMul", [x, self.constant(f"{name}.weight", weights.matrix)], f"{name}/matmul")
+            y = self.add(
+                "MatMul", [x, self.constant(f"{name}.weight", weights.matrix)], f"{name}/matmul"
+            )
         if weights.bias is None:
             return y
         return self.add("Add", [y, self.constant(f"{name}.bias", weights.bias)], f"{name}/biased")
@@ -86,7 +90,9 @@ class _Graph:
             scale, zero = _activation_scale(name, precision)
             grid = [self.floats(f"{name}.in_scale", scale), self.constant(f"{name}.in_zero", zero)]
             codes = self.add("QuantizeLinear", [x, *grid], f"{name}/quantized")
-            self.quantized[key] = (self.add("DequantizeLinear", [codes, *grid], f"{name}/restored"),)
+            self.quantized[key] = (
+                self.add("DequantizeLinear", [codes, *grid], f"{name}/restored"),
+            )
         codes_w, scales = quantize_weights(matrix, self.weight_bits)
         weight = self.add(
             "DequantizeLinear",
@@ -179,7 +185,11 @@ def _embeddings(graph: _Graph, encoder: Encoder) -> str:
         kinds = graph.add("Gather", [table, "types"], "embeddings/types")
         x = graph.add("Add", [x, kinds], "embeddings/sum_types")
     x = _norm(graph, parts.norm, x, "embeddings.norm")
-    return x if parts.projection is None else _linear(graph, parts.projection, x, "embeddings.projection")
+    return (
+        x
+        if parts.projection is None
+        else _linear(graph, parts.projection, x, "embeddings.projection")
+    )
 
 
 def _mask(graph: _Graph, queries: str, name: str) -> str:
@@ -187,7 +197,9 @@ def _mask(graph: _Graph, queries: str, name: str) -> str:
     q = graph.add("Unsqueeze", [queries, graph.axes(1, 3)], f"{name}/queries")
     k = graph.add("Unsqueeze", ["segments", graph.axes(1, 2)], f"{name}/keys")
     same = graph.add("Equal", [q, k], f"{name}/same")
-    return graph.add("Where", [same, graph.floats("zero", 0.0), graph.floats("masked", _MASKED)], name)
+    return graph.add(
+        "Where", [same, graph.floats("zero", 0.0), graph.floats("masked", _MASKED)], name
+    )
 
 
 def _layer(graph: _Graph, layer: Layer, name: str, x: str, residual: str, mask: str) -> str:
@@ -202,7 +214,10 @@ def _attention(graph: _Graph, layer: Layer, name: str, x: str, queries: str, mas
     if isinstance(layer.output, BiasOnly):
         return graph.constant(f"{name}.output.bias", _array(layer.output.bias))
     q, k, v = _query_key_value(graph, layer, name, x, queries)
-    q, v = (_heads(graph, layer, part, f"{name}/{which}", (0, 2, 1, 3)) for part, which in ((q, "q"), (v, "v")))
+    q, v = (
+        _heads(graph, layer, part, f"{name}/{which}", (0, 2, 1, 3))
+        for part, which in ((q, "q"), (v, "v"))
+    )
     k = _heads(graph, layer, k, f"{name}/k", (0, 2, 3, 1))
     scores = graph.add("MatMul", [q, k], f"{name}/scores")
     masked = graph.add("Add", [scores, mask], f"{name}/masked_scores")
@@ -225,7 +240,9 @@ def _query_key_value(
     same = len({graph.precision[f"{name}.{part}"] for part in parts}) == 1
     if queries != x or not same or any(isinstance(m, LowRank) for m in modules.values()):
         q, k, v = (
-            _linear(graph, modules[part], source, f"{name}.{part}", scale if part == "query" else 1.0)
+            _linear(
+                graph, modules[part], source, f"{name}.{part}", scale if part == "query" else 1.0
+            )
             for part, source in (("query", queries), ("key", x), ("value", x))
         )
         return q, k, v
@@ -292,9 +309,7 @@ def _array(tensor: torch.Tensor) -> Float32[ndarray, "..."]:
     return tensor.detach().to(torch.float32).numpy()
 
 
-def _model(
-    graph: _Graph, encoder: Encoder, shape: tuple[int, int, int] | None
-) -> onnx.ModelProto:
+def _model(graph: _Graph, encoder: Encoder, shape: tuple[int, int, int] | None) -> onnx.ModelProto:
     sizes = dict(zip(("blocks", "tokens", "readouts"), shape, strict=True)) if shape else {}
     used = {name for node in graph.nodes for name in node.input}
     inputs = [

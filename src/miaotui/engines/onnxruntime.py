@@ -12,6 +12,7 @@ from miaotui.engines.onnx_files import ONNX_FILE, check_kinds, to_onnx
 from miaotui.errors import BundleError
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
+from miaotui.quiet import silence_telemetry
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
@@ -41,6 +42,7 @@ class OnnxRuntimeEngine(EngineBase):
 
 def onnx_session(path: Path, threads: int) -> Any:
     """An ONNX Runtime session on `threads` threads that sleep, not spin, between runs of others."""
+    silence_telemetry()
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
@@ -48,9 +50,7 @@ def onnx_session(path: Path, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except (RuntimeError, onnxruntime.capi.onnxruntime_pybind11_state.Fail) as error:
         raise BundleError(f"{path.name} cannot be opened: {str(error).splitlines()[0]}") from error
 

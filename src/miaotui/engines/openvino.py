@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from miaotui.engines.base import EngineBase, Session, feeds
 from miaotui.engines.layouts import Batch, Bucketed, Padded
-from miaotui.engines.onnx_files import check_kinds, to_onnx
+from miaotui.engines.onnx_files import ONNX_FILE, check_kinds, to_onnx
 from miaotui.errors import BundleError, EngineFailed
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
@@ -19,7 +19,7 @@ from miaotui.quiet import silence_telemetry
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
 
-IR_FILE = "model.xml"
+
 SINGLE_EDGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _KINDS = frozenset({Kind.FP32, Kind.INT8_STATIC})
 
@@ -42,18 +42,20 @@ class OpenVinoEngine(EngineBase):
         openvino = _openvino()
         onnx_bytes = to_onnx(model, self.weight_bits).SerializeToString()
         try:
-            network = openvino.Core().read_model(onnx_bytes)
+            openvino.Core().read_model(onnx_bytes)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise EngineFailed(f"openvino cannot read this model: {reason}") from error
-        openvino.save_model(network, str(folder / IR_FILE), compress_to_fp16=False)
+        (folder / ONNX_FILE).write_bytes(onnx_bytes)
 
     def open(self, folder: Path, cores: int) -> Session:
         openvino = _openvino()
         try:
-            network = openvino.Core().read_model(str(folder / IR_FILE))
+            network = openvino.Core().read_model(str(folder / ONNX_FILE))
         except RuntimeError as error:
-            raise BundleError(f"{IR_FILE} cannot be opened: {str(error).splitlines()[0]}") from error
+            raise BundleError(
+                f"{ONNX_FILE} cannot be opened: {str(error).splitlines()[0]}"
+            ) from error
         settings = {
             "INFERENCE_NUM_THREADS": max(1, min(self.threads or cores, cores)),
             "NUM_STREAMS": self.streams,

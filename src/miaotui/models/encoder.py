@@ -27,7 +27,9 @@ class LowRank(nn.Module):
         self.first = nn.Linear(in_features, rank, bias=False)
         self.second = nn.Linear(rank, out_features)
 
-    def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
+    def forward(
+        self, x: Float[Tensor, "*batch in_features"]
+    ) -> Float[Tensor, "*batch out_features"]:
         return self.second(self.first(x))  # type: ignore[no-any-return]
 
 
@@ -111,7 +113,11 @@ class Layer(nn.Module):
     def _attention(self, x: Tensor, queries: Tensor, mask: Tensor) -> Tensor:
         if not self.heads:
             return self.output.bias  # type: ignore[return-value]
-        q, k, v = self._split(self.query(queries)), self._split(self.key(x)), self._split(self.value(x))
+        q, k, v = (
+            self._split(self.query(queries)),
+            self._split(self.key(x)),
+            self._split(self.value(x)),
+        )
         context = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=self.dropout.p if self.training else 0.0
         )

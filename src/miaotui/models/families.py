@@ -94,7 +94,8 @@ _FAMILIES = {
         prefix="bert",
         layers_prefix="encoder.layer",
         layer_names=_BERT_LAYER,
-        other_names=_BERT_EMBEDDINGS | {"pooler.dense": "head.dense", "classifier": "head.classifier"},
+        other_names=_BERT_EMBEDDINGS
+        | {"pooler.dense": "head.dense", "classifier": "head.classifier"},
         head_kind=HeadKind.TANH,
     ),
     "roberta": Family(
@@ -111,9 +112,7 @@ _FAMILIES = {
         prefix="electra",
         layers_prefix="encoder.layer",
         layer_names=_BERT_LAYER,
-        other_names=_BERT_EMBEDDINGS
-        | _HEAD
-        | {"embeddings_project": "embeddings.projection"},
+        other_names=_BERT_EMBEDDINGS | _HEAD | {"embeddings_project": "embeddings.projection"},
         head_kind=HeadKind.GELU,
     ),
     "distilbert": Family(

@@ -16,6 +16,7 @@ from miaotui.models.encoder import Encoder
 from miaotui.models.families import family_of
 from miaotui.models.model import Model, PaddedClassifier
 from miaotui.models.shape import shape_from_json, shape_to_json
+from miaotui.quiet import silence_telemetry
 from miaotui.tasks.text_classification import (
     TASK_FILE,
     Problem,
@@ -40,12 +41,15 @@ class Source:
 
 def find_model(name: str, revision: str | None = None) -> Source:
     """A folder as it is, or a hub id, downloaded (or found in the cache) at one commit."""
+    silence_telemetry()
     folder = Path(name)
     if folder.is_dir():
         _check_folder(folder)
         return Source(folder.resolve(), name)
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"{name} is not a folder; give a model folder or a hub id such as org/name")
+        raise ModelError(
+            f"{name} is not a folder; give a model folder or a hub id such as org/name"
+        )
     downloaded = _download(name, revision)
     _check_folder(downloaded)
     return Source(downloaded, name, downloaded.name)
@@ -75,7 +79,9 @@ def _check_folder(folder: Path) -> None:
         raise ModelError(f"{folder} has no config.json; save the model with save_pretrained first")
     if list(folder.glob("*.safetensors")):
         return
-    pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
+    pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(
+        p.name for p in folder.glob("*.pt")
+    )
     if pickled:
         raise ModelError(
             f"{folder} has only pickled weights ({pickled[0]}), which can run code when opened; "

@@ -15,7 +15,7 @@ from miaotui.tasks.text_classification import TextClassification
 
 
 class PaddedClassifier(nn.Module):
-    """A transformers classifier of a family without adapter: engines, quantization, buckets only."""
+    """A transformers classifier of a family without adapter: engines, quantization, buckets."""
 
     def __init__(self, module: nn.Module, takes_types: bool) -> None:
         super().__init__()

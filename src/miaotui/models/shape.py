@@ -1,4 +1,4 @@
-"""The shape of an encoder, layer by layer: what surgery changes and what is saved beside weights."""
+"""The shape of an encoder, layer by layer: what surgery changes and is saved beside weights."""
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -26,7 +26,7 @@ class HeadKind(StrEnum):
 
 @dataclass(frozen=True)
 class LayerShape:
-    """One transformer layer. `ranks` maps a linear's name ("query", "up") to its rank if factorized.
+    """One layer. `ranks` maps a linear's name ("query", "up") to its rank where it is factorized.
 
     Zero heads (or zero ffn) leave only the bias of that sublayer's output projection.
     """

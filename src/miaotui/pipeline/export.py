@@ -88,9 +88,7 @@ def _prologue(positions: bool) -> tuple[list[onnx.NodeProto], list[onnx.TensorPr
     if positions:
         nodes += [
             helper.make_node("Gather", ["plain/shape", "plain/one"], ["plain/tokens"]),
-            helper.make_node(
-                "Range", ["plain/zero", "plain/tokens", "plain/one"], ["plain/range"]
-            ),
+            helper.make_node("Range", ["plain/zero", "plain/tokens", "plain/one"], ["plain/range"]),
             helper.make_node("Expand", ["plain/range", "plain/shape"], ["positions"]),
         ]
     return nodes, [

@@ -31,7 +31,12 @@ from miaotui.recovery.trainer import fine_tune
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import Problem, TextClassification, text_classification
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
 _PROBLEM_TYPES = {
     Problem.SINGLE_LABEL: "single_label_classification",
     Problem.MULTI_LABEL: "multi_label_classification",
@@ -105,9 +110,7 @@ def _start(
         label2id={name: i for i, name in enumerate(names)},
         problem_type=_PROBLEM_TYPES[problem],
     )
-    task = text_classification(
-        load_tokenizer(source), names, problem, longest_row(source, config)
-    )
+    task = text_classification(load_tokenizer(source), names, problem, longest_row(source, config))
     encoder = Encoder(family.shape(module.config))
     encoder.load_state_dict(family.weights(module.state_dict()))
     return module, family, Model(encoder.eval(), task, family.name)

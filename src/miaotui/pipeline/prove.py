@@ -54,7 +54,9 @@ def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
     ]
 
     def progress(share: float) -> None:
-        watch(News("proof", f"measuring beside {len(opened)} rivals: {share:.0%}", "", clock.left_s))
+        watch(
+            News("proof", f"measuring beside {len(opened)} rivals: {share:.0%}", "", clock.left_s)
+        )
 
     plan = SpeedPlan(rounds=10, min_rounds=3, round_seconds=2.0, max_round_seconds=5.0)
     seconds = max(clock.left_s, 20.0)
@@ -78,7 +80,9 @@ def _stock_folder(context: Context) -> Path:
     return context.work / f"rivals-{context.fingerprint}"
 
 
-def _contender(name: str, predictor: Predictor, batch: int = 0, droppable: bool = True) -> Contender:
+def _contender(
+    name: str, predictor: Predictor, batch: int = 0, droppable: bool = True
+) -> Contender:
     return Contender(
         name=name,
         run=predictor,

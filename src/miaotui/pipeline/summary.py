@@ -173,9 +173,13 @@ def _ladder(outcome: Outcome, chosen: Trial) -> list[LadderStep]:
     float_first = [t for t in free if not t.recipe.steps and t.recipe.engine.name == engine.name]
     steps.append((f"runtime: {engine.name}", float_first[0] if float_first else None))
     same = [t for t in float_first if t.recipe.engine == engine]
-    steps.append((f"layout: {engine.layout.kind}, {engine.streams} streams", same[-1] if same else None))
+    steps.append(
+        (f"layout: {engine.layout.kind}, {engine.streams} streams", same[-1] if same else None)
+    )
     quantized = [
-        t for t in free if t.recipe.quantizing == chosen.recipe.quantizing and t.recipe.engine == engine
+        t
+        for t in free
+        if t.recipe.quantizing == chosen.recipe.quantizing and t.recipe.engine == engine
     ]
     if chosen.recipe.quantizing:
         steps.append(("precision", quantized[0] if quantized else None))
@@ -199,8 +203,6 @@ def _layers(before: Model, after: Model) -> list[LayerKept]:
     if len(old) != len(new):
         return []
     return [
-        LayerKept(
-            heads_before=a.heads, heads_kept=b.heads, ffn_before=a.ffn, ffn_kept=b.ffn
-        )
+        LayerKept(heads_before=a.heads, heads_kept=b.heads, ffn_before=a.ffn, ffn_kept=b.ffn)
         for a, b in zip(old, new, strict=True)
     ]

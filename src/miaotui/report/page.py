@@ -75,9 +75,7 @@ def _tiles(result: OptimizationResult) -> list[tuple[str, str, str]]:
     found = []
     best = sentences.judged_rival(result)
     against = [(best[1], f"the speed of {best[0]}, the best rival")] if best else []
-    against.append(
-        (result.speed.baseline, "that of the uncompressed original in our best runtime")
-    )
+    against.append((result.speed.baseline, "that of the uncompressed original in our best runtime"))
     for other, meaning in against:
         triple = sentences.judged_ratio(result, other)
         if triple is not None:

@@ -102,6 +102,11 @@ def _lines(console: Console) -> Callable[[_News], None]:
         if what != last[0]:
             last[0] = what
             best = f" (best {news.best})" if news.best not in ("", "-") else ""
-            console.print(f"[{news.left_s:4.0f} s left] {news.stage}: {news.trying}{best}", soft_wrap=True, markup=False, highlight=False)
+            console.print(
+                f"[{news.left_s:4.0f} s left] {news.stage}: {news.trying}{best}",
+                soft_wrap=True,
+                markup=False,
+                highlight=False,
+            )
 
     return update

@@ -52,5 +52,3 @@ def missing_package(machine: Machine, *names: str) -> str | None:
 
 def padded_inputs(module: PaddedClassifier) -> list[str]:
     return ["ids", "mask"] + (["types"] if module.takes_types else [])
-
-

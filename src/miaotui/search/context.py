@@ -62,7 +62,7 @@ class Context:
 
     @property
     def edges(self) -> tuple[int, ...]:
-        """Bucket lengths from the training rows: quantiles rounded up to eights, then the longest."""
+        """Bucket lengths from training rows: quantiles rounded up to eights, then the longest."""
         lengths = self.train.rows.lengths
         cuts = np.quantile(lengths, (0.15, 0.35, 0.55, 0.75, 0.9, 0.99))
         rounded = sorted({int(-(-cut // 8) * 8) for cut in cuts})

@@ -18,7 +18,9 @@ def allowed(trial: Trial, budget: Budget) -> bool:
 def front(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
     """The trials that no other beats in both drop and cost, cheapest first."""
     chosen: list[Trial] = []
-    for trial in sorted((t for t in trials if t.ok), key=lambda t: (t.cost(budget.objective), t.drop)):
+    for trial in sorted(
+        (t for t in trials if t.ok), key=lambda t: (t.cost(budget.objective), t.drop)
+    ):
         if not chosen or trial.drop < chosen[-1].drop:
             chosen.append(trial)
     return chosen

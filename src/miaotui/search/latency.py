@@ -80,9 +80,7 @@ def _rows(context: Context, runtime: Recipe) -> EncodedRows:
     return context.train.rows.select(range(count))
 
 
-def _seconds_of(
-    context: Context, runtime: Recipe, shape: EncoderShape, rows: EncodedRows
-) -> float:
+def _seconds_of(context: Context, runtime: Recipe, shape: EncoderShape, rows: EncodedRows) -> float:
     """The fastest of a few runs over `rows` of a random encoder of this shape."""
     import torch
 
@@ -108,5 +106,3 @@ def _fastest(session: Session, rows: EncodedRows) -> float:
         session.run(rows)
         times.append(time.perf_counter() - began)
     return float(np.min(times[1:]))
-
-

@@ -24,7 +24,7 @@ _RECOVERIES = 3
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the search knows when it ends: every trial, the baseline, the candidates to be tested."""
+    """What the search knows when it ends: trials, baseline, the candidates to be tested."""
 
     trials: tuple[Trial, ...]
     baseline: Trial
@@ -46,7 +46,9 @@ class _Search:
     notes: list[str]
     table_error: float | None = None
 
-    def try_(self, stage: str, recipe: Recipe, origin: Origin, seconds: float | None = None) -> Trial:
+    def try_(
+        self, stage: str, recipe: Recipe, origin: Origin, seconds: float | None = None
+    ) -> Trial:
         self.tell(stage, recipe.title)
 
         def progress(line: str) -> None:

@@ -132,7 +132,7 @@ def _flat(rows: list[list[int]], total: int) -> ndarray:
 
 def _softmax(logits: Float32[ndarray, "rows labels"]) -> Float32[ndarray, "rows labels"]:
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    return np.divide(shifted, shifted.sum(axis=-1, keepdims=True))
 
 
 def _sigmoid(logits: Float32[ndarray, "rows labels"]) -> Float32[ndarray, "rows labels"]:

@@ -1,0 +1,126 @@
+"""Bundles: written whole or not at all, every byte checked on opening."""
+
+import errno
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miaotui.bundle import MANIFEST_FILE, read_bundle, write_bundle
+from miaotui.errors import BundleError, OutputError
+
+
+def fill(folder: Path) -> Mapping[str, Any]:
+    (folder / "engine").mkdir()
+    (folder / "engine" / "weights").write_bytes(b"\x00" * 1000)
+    (folder / "card.md").write_text("a card", encoding="utf-8")
+    return {"task": "text-classification"}
+
+
+def fill_other(folder: Path) -> Mapping[str, Any]:
+    (folder / "card.md").write_text("another card", encoding="utf-8")
+    return {"task": "other"}
+
+
+def disk_fills_up(folder: Path) -> Mapping[str, Any]:
+    (folder / "card.md").write_text("half a c", encoding="utf-8")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "fast", fill)
+
+
+def test_round_trip(bundle: Path) -> None:
+    found = read_bundle(bundle)
+    assert found.manifest["task"] == "text-classification"
+    assert set(found.manifest["files"]) == {"engine/weights", "card.md"}
+
+
+def test_a_second_write_replaces_the_first_whole(bundle: Path) -> None:
+    write_bundle(bundle, fill_other)
+    assert read_bundle(bundle).manifest["task"] == "other"
+    assert not (bundle / "engine").exists()
+    assert [p.name for p in bundle.parent.iterdir()] == ["fast"]
+
+
+@pytest.mark.parametrize("name", ["engine/weights", "card.md"])
+def test_a_changed_byte_is_refused(bundle: Path, name: str) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(bytes(content))
+    with pytest.raises(BundleError, match=name):
+        read_bundle(bundle)
+
+
+def test_every_changed_byte_of_the_manifest_is_refused(bundle: Path) -> None:
+    path = bundle / MANIFEST_FILE
+    content = path.read_bytes()
+    for at in range(0, len(content), 7):
+        if not content[at : at + 1].strip():
+            continue
+        changed = bytearray(content)
+        changed[at] ^= 2
+        path.write_bytes(bytes(changed))
+        with pytest.raises(BundleError):
+            read_bundle(bundle)
+
+
+def test_a_missing_file_is_named(bundle: Path) -> None:
+    (bundle / "card.md").unlink()
+    with pytest.raises(BundleError, match=r"lacks card\.md"):
+        read_bundle(bundle)
+
+
+def test_a_newer_format_says_what_to_do(bundle: Path) -> None:
+    path = bundle / MANIFEST_FILE
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(manifest | {"format": 99}), encoding="utf-8")
+    with pytest.raises(BundleError, match="install a newer miaotui"):
+        read_bundle(bundle)
+
+
+def test_not_a_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="not a bundle"):
+        read_bundle(tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_bundle(bundle: Path) -> None:
+    with pytest.raises(OutputError, match="disk is full"):
+        write_bundle(bundle, disk_fills_up)
+    assert read_bundle(bundle).manifest["task"] == "text-classification"
+    assert [p.name for p in bundle.parent.iterdir()] == ["fast"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(OutputError, match="something else"):
+        write_bundle(tmp_path, fill)
+    assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_a_file_as_out_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "fast").write_text("x", encoding="utf-8")
+    with pytest.raises(OutputError, match="is a file"):
+        write_bundle(tmp_path / "fast", fill)
+
+
+def test_a_real_full_disk(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+
+    def fill_the_disk(folder: Path) -> Mapping[str, Any]:
+        with full.open("wb") as opened:
+            opened.write(b"x" * 100_000)
+        return {}
+
+    old = write_bundle(tmp_path / "fast", fill)
+    with pytest.raises(OutputError, match="disk is full"):
+        write_bundle(old, fill_the_disk)
+    assert read_bundle(old).manifest["task"] == "text-classification"
+    shutil.rmtree(old)
