@@ -1,7 +1,7 @@
 """An engine lowers a model to a folder and opens that folder as a session. No torch in here."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -11,7 +11,8 @@ from jaxtyping import Float32
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field
 
-from miaotui.engines.layouts import Batch, Layout, Padded
+from miaotui.engines.layouts import Batch, Layout, Packed, Padded
+from miaotui.errors import EngineUnavailable
 from miaotui.hardware import Machine
 from miaotui.tasks.base import EncodedRows
 
@@ -89,6 +90,14 @@ class EngineBase(BaseModel, ABC):
     def open(self, folder: Path, cores: int) -> Session:
         """A session over what `build` wrote, using at most `cores` threads in all."""
 
+    def check_layout(self, model: "Model") -> None:
+        """Refuses by name a layout that the model's family cannot take."""
+        if isinstance(self.layout, Packed) and not model.has_adapter:
+            raise EngineUnavailable(
+                f"{model.family} has no adapter, so it cannot be packed; "
+                "use the bucketed or padded layout"
+            )
+
     def threads_per_stream(self, cores: int) -> int:
         """Threads of each stream, within the cores given."""
         return max(1, min(self.threads or cores, cores) // self.streams)
@@ -97,9 +106,12 @@ class EngineBase(BaseModel, ABC):
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 
 
-def feeds(batch: Batch, names: Mapping[str, str] | Iterable[str]) -> dict[str, ndarray]:
-    """The inputs a graph declares; `mask` is 1 for tokens and 0 for padding."""
+def feeds(batch: Batch, names: Sequence[str]) -> dict[str, ndarray]:
+    """The inputs a graph declares; `mask` is 1 for tokens and 0 for padding. Blocks of padding
+    alone show one token, since attention to nothing is NaN, which int8 spreads to all rows."""
     arrays = dict(batch.inputs)
     if "mask" in names:
-        arrays["mask"] = (batch.segments > 0).astype(np.int64)
+        mask = (batch.segments > 0).astype(np.int64)
+        mask[:, 0] = 1
+        arrays["mask"] = mask
     return {name: arrays[name] for name in names}

@@ -71,11 +71,11 @@ def lay_out(
             end = at + last - first
             ids[b, at:end] = rows.ids[first:last]
             positions[b, at:end] = np.arange(last - first)
-            segments[b, at:end] = k + 1
+            segments[b, at : max(end, at + 1)] = k + 1
             if rows.type_ids is not None:
                 types[b, at:end] = rows.type_ids[first:last]
             readout[b, k], owners[b, k] = at, row
-            at = end
+            at = max(end, at + 1)
     return Batch(ids, positions, segments, types, readout, owners)
 
 
@@ -109,7 +109,7 @@ class Padded(LayoutBase):
         order = _longest_first(rows)
         for first in range(0, len(order), self.batch):
             chosen = order[first : first + self.batch]
-            longest = int(rows.lengths[chosen[0]])
+            longest = max(1, int(rows.lengths[chosen[0]]))
             yield lay_out(rows, [[int(i)] for i in chosen], longest, 1)
 
     def shapes(self, longest: int) -> list[tuple[int, int, int]]:
@@ -141,6 +141,7 @@ class Bucketed(LayoutBase):
         return [(self.batch, edge, 1) for edge in self._edges(longest)]
 
     def _edges(self, longest: int) -> list[int]:
+        longest = max(1, longest)
         needed = [edge for edge in sorted(self.edges) if edge < longest]
         return [*needed, next((e for e in sorted(self.edges) if e >= longest), longest)]
 
@@ -195,7 +196,7 @@ def pack(
     open_blocks: list[list[list[int]]] = [[] for _ in range(room + 1)]
     blocks: list[list[int]] = []
     for row in chosen[np.argsort(-lengths[chosen], kind="stable")]:
-        length = int(lengths[row])
+        length = max(1, int(lengths[row]))
         left = next((r for r in range(length, room + 1) if open_blocks[r]), None)
         if left is None:
             block: list[int] = []

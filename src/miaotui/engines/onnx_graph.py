@@ -159,6 +159,8 @@ def lower(
     mask = _mask(graph, "segments", "mask") if len(encoder.layers) > 1 else ""
     last = len(encoder.layers) - 1
     for i, layer in enumerate(encoder.layers):
+        if not isinstance(layer, Layer):
+            raise EngineFailed(f"layers.{i} is a {type(layer).__name__}; expected a Layer")
         if i == last:
             indices = graph.add("Unsqueeze", ["readout", graph.axes(2)], "readout/indices")
             rows = graph.add("GatherND", [x, indices], "readout/states", batch_dims=1)

@@ -32,6 +32,7 @@ class OnnxRuntimeEngine(EngineBase):
 
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         check_kinds(model, _KINDS, self.name)
+        self.check_layout(model)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ONNX_FILE).write_bytes(to_onnx(model, self.weight_bits).SerializeToString())
 

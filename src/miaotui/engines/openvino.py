@@ -38,6 +38,7 @@ class OpenVinoEngine(EngineBase):
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         allowed = _KINDS | ({Kind.BF16} if probe().computes_bf16 else set())
         check_kinds(model, allowed, self.name)
+        self.check_layout(model)
         folder.mkdir(parents=True, exist_ok=True)
         openvino = _openvino()
         onnx_bytes = to_onnx(model, self.weight_bits).SerializeToString()

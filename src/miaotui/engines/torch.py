@@ -8,9 +8,9 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from miaotui.engines.base import EngineBase, Session, feeds
-from miaotui.engines.layouts import Batch, Packed
+from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import check_kinds
-from miaotui.errors import EngineUnavailable
+from miaotui.errors import BundleError, ModelError
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
 
@@ -33,10 +33,7 @@ class TorchEngine(EngineBase):
         from miaotui.models.load import save_model
 
         check_kinds(model, frozenset({Kind.FP32, Kind.BF16}), self.name)
-        if not model.has_adapter and isinstance(self.layout, Packed):
-            raise EngineUnavailable(
-                f"{model.family} has no adapter and cannot be packed; use the padded layout"
-            )
+        self.check_layout(model)
         save_model(model, folder)
         facts = {"bf16": Kind.BF16 in model.precision.kinds}
         (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
@@ -47,9 +44,13 @@ class TorchEngine(EngineBase):
         from miaotui.models.load import find_model, load_model
 
         torch.set_num_threads(self.threads_per_stream(cores))
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        model = load_model(find_model(str(folder)))
-        runner = _Runner(torch, model.module, model.has_adapter, bool(facts["bf16"]))
+        try:
+            bf16 = bool(json.loads((folder / _FACTS).read_text(encoding="utf-8"))["bf16"])
+            model = load_model(find_model(str(folder)))
+        except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise BundleError(f"{folder} cannot be opened by torch: {reason}") from error
+        runner = _Runner(torch, model.module, model.has_adapter, bf16)
         return Session(runner, self.layout, self.streams)
 
 

@@ -69,9 +69,10 @@ class Embeddings(nn.Module):
     ) -> Float[Tensor, "blocks tokens hidden"]:
         x = self.words(ids) + self.positions(positions)
         if self.types is not None:
-            x = x + (self.types.weight[0] if types is None else self.types(types))
+            alone = types is None or self.types.num_embeddings == 1
+            x = x + (self.types.weight[0] if alone else self.types(types))
         x = self.dropout(self.norm(x))
-        return x if self.projection is None else self.projection(x)
+        return x if self.projection is None else self.projection(x)  # type: ignore[no-any-return]
 
 
 class Layer(nn.Module):
@@ -124,7 +125,7 @@ class Layer(nn.Module):
         return self.output(context.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.heads, self.head_dim).transpose(1, 2)
 
     def _ffn(self, x: Tensor) -> Tensor:
         if not self.ffn:

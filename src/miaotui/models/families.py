@@ -66,7 +66,7 @@ class Family:
             norm_eps=getattr(config, "layer_norm_eps", 1e-12),
             head_kind=self.head_kind,
             labels=config.num_labels,
-            dropout=getattr(config, "hidden_dropout_prob", None) or getattr(config, "dropout", 0.1),
+            dropout=_dropout(config),
         )
 
     def rename(self, name: str) -> str:
@@ -149,9 +149,16 @@ def family_of(config: Any) -> Family | None:
     """The family that a transformers config belongs to; None where there is no adapter for it."""
     name = _MODEL_TYPES.get(config.model_type)
     positions = getattr(config, "position_embedding_type", "absolute")
-    if name is None or positions != "absolute" or _activation(config) not in _ACTIVATIONS:
+    if positions != "absolute" or getattr(config, "is_decoder", False):
+        return None
+    if name is None or _activation(config) not in _ACTIVATIONS:
         return None
     return _FAMILIES[name]
+
+
+def _dropout(config: Any) -> float:
+    stated = getattr(config, "hidden_dropout_prob", None)
+    return float(getattr(config, "dropout", 0.1) if stated is None else stated)
 
 
 def _activation(config: Any) -> str:

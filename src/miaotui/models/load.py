@@ -95,6 +95,7 @@ def load_config(source: Source) -> Any:
     """The transformers config; a strange one is a ModelError."""
     from transformers import AutoConfig
 
+    _read_object(source.folder / "config.json")
     try:
         return AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
     except (ValueError, KeyError, OSError, TypeError) as error:
@@ -112,7 +113,8 @@ def load_model(source: Source) -> Model:
     family = family_of(config)
     if family is None:
         takes_types = int(getattr(config, "type_vocab_size", 0) or 0) > 1
-        return Model(PaddedClassifier(module, takes_types).eval(), task, config.model_type)
+        padded = PaddedClassifier(module, takes_types, getattr(config, "pad_token_id", None))
+        return Model(padded.eval(), task, config.model_type)
     encoder = Encoder(family.shape(config))
     encoder.load_state_dict(family.weights(module.state_dict()))
     return Model(encoder.eval(), task, family.name)
@@ -152,7 +154,7 @@ def load_tokenizer(source: Source) -> Tokenizer:
     """The fast tokenizer; converted by transformers where only a slow one was saved."""
     path = source.folder / "tokenizer.json"
     if path.is_file():
-        return Tokenizer.from_file(str(path))
+        return _read_tokenizer(path)
     from transformers import AutoTokenizer
 
     try:
@@ -162,7 +164,14 @@ def load_tokenizer(source: Source) -> Tokenizer:
         raise ModelError(f"{source.folder}: no usable tokenizer: {reason}") from error
     if not getattr(fast, "is_fast", False):
         raise ModelError(f"{source.folder}: its tokenizer has no fast form (tokenizer.json)")
-    return fast.backend_tokenizer
+    return fast.backend_tokenizer  # type: ignore[no-any-return]
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ModelError(f"{path} is not a tokenizer: {error}") from error
 
 
 def longest_row(source: Source, config: Any) -> int:
@@ -175,13 +184,25 @@ def longest_row(source: Source, config: Any) -> int:
         limits.append(min(positions, _LONGEST))
     settings = source.folder / "tokenizer_config.json"
     if settings.is_file():
-        stated = json.loads(settings.read_text(encoding="utf-8")).get("model_max_length")
+        stated = _read_object(settings).get("model_max_length")
         if isinstance(stated, int | float) and 0 < stated < 1e6:
             limits.append(int(stated))
     return min(limits, default=_LONGEST)
 
 
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} holds a {type(found).__name__}; expected a JSON object")
+    return found
+
+
 def _task(source: Source, config: Any) -> TextClassification:
+    if (source.folder / TASK_FILE).is_file():
+        return open_task(source.folder)
     labels = [str(config.id2label[i]) for i in range(config.num_labels)]
     return text_classification(
         load_tokenizer(source), labels, _problem(config), longest_row(source, config)
@@ -199,8 +220,13 @@ def _problem(config: Any) -> Problem:
 
 
 def save_model(model: Model, folder: Path) -> None:
-    """Writes weights, shape and task; an adapter is needed (`Model.encoder`)."""
+    """Writes weights, shape and task; a family without adapter as transformers saves it."""
     folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model.module, PaddedClassifier):
+        _quiet()
+        model.module.module.save_pretrained(folder)  # type: ignore[operator]
+        model.task.save(folder)
+        return
     encoder = model.encoder
     state = {name: t.detach().contiguous() for name, t in encoder.state_dict().items()}
     save_file(state, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from miaotui.errors import ModelError
 from miaotui.models.encoder import Encoder
+from miaotui.models.latency_table import LatencyTable
 from miaotui.models.precision import Precision
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import TextClassification
@@ -28,6 +29,8 @@ class PaddedClassifier(nn.Module):
         mask: Int[Tensor, "batch tokens"],
         types: Int[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch labels"]:
+        if self.pad_id:
+            ids = torch.where(mask > 0, ids, self.pad_id)
         named = {"token_type_ids": types} if self.takes_types and types is not None else {}
         return self.module(input_ids=ids, attention_mask=mask, **named).logits  # type: ignore[no-any-return]
 
@@ -68,15 +71,18 @@ class Model:
 class Calibration:
     """What a technique may look at: encoded rows and their targets, from the training split.
 
+    `latency` is filled by the search once it has timed blocks.
     `targets` is int64 [rows], float32 [rows, labels] or float32 [rows], by the task's problem.
     """
 
     rows: EncodedRows
     targets: ndarray
+    latency: LatencyTable | None = None
 
     def first(self, count: int) -> "Calibration":
         count = min(count, len(self.rows))
-        return Calibration(self.rows.select(range(count)), self.targets[:count])
+        chosen = self.rows.select(range(count))
+        return Calibration(chosen, self.targets[:count], self.latency)
 
 
 def linears(module: nn.Module) -> dict[str, nn.Linear]:

@@ -228,6 +228,7 @@ def _ecdf(values: Sequence[float], x: svg.Scale, y: svg.Scale) -> list[tuple[flo
 
 def _p99_mark(name: str, p99: float, x: svg.Scale, y: svg.Scale) -> Markup:
     height = 236 if name == "ours" else 218
+    anchor, shift = ("end", -5) if x(p99) > WIDTH * 0.75 else ("start", 5)
     return svg.line(x(p99), y(99), x(p99), y(0), f"p99 {name}") + svg.text(
-        x(p99) - 5, height, f"p99 {words.millis(p99)}", f"p99-name {name}", "end"
+        x(p99) + shift, height, f"p99 {words.millis(p99)}", f"p99-name {name}", anchor
     )

@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from miaotui.errors import OutputError
-from miaotui.measure.result import OptimizationResult
+from miaotui.measure.result import Baseline, OptimizationResult
 from miaotui.report import charts, sentences, svg, words
 from miaotui.report.comparison import contestants
 
@@ -36,6 +36,7 @@ def page(result: OptimizationResult) -> str:
     return template.render(
         result=result,
         words=words,
+        point_hover=charts.point_hover,
         css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         name=Path(result.bundle).name or result.bundle,
         **_texts(result),
@@ -74,8 +75,10 @@ def _tiles(result: OptimizationResult) -> list[tuple[str, str, str]]:
     quality, size = result.quality, result.size_bytes
     found = []
     best = sentences.judged_rival(result)
-    against = [(best[1], f"the speed of {best[0]}, the best rival")] if best else []
-    against.append((result.speed.baseline, "that of the uncompressed original in our best runtime"))
+    baseline = "that of the uncompressed original in our best runtime"
+    against: list[tuple[Baseline, str]] = [(result.speed.baseline, baseline)]
+    if best is not None:
+        against.insert(0, (best[1], f"the speed of {best[0]}, the best rival"))
     for other, meaning in against:
         triple = sentences.judged_ratio(result, other)
         if triple is not None:

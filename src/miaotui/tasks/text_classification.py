@@ -63,7 +63,7 @@ class TextClassification(Task):
         logits: Float32[ndarray, "rows labels"],
         truncated: Bool[ndarray, " rows"] | None = None,
     ) -> list[Answer]:
-        answers = self._read(logits)
+        answers = self._read(logits) if len(logits) else []
         if truncated is None or not truncated.any():
             return answers
         cut = zip(answers, truncated, strict=True)
@@ -136,7 +136,7 @@ def _softmax(logits: Float32[ndarray, "rows labels"]) -> Float32[ndarray, "rows 
 
 
 def _sigmoid(logits: Float32[ndarray, "rows labels"]) -> Float32[ndarray, "rows labels"]:
-    return 1 / (1 + np.exp(-logits))
+    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))  # type: ignore[no-any-return]
 
 
 def _regression_answer(label: str, value: float) -> Answer:

@@ -1,0 +1,110 @@
+"""How much each head and each neuron matters to the task's loss."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from miaotui.models.encoder import BiasOnly, Encoder
+from miaotui.models.model import Calibration
+from miaotui.models.observe import by_length, padded
+from miaotui.tasks.text_classification import Problem
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Scores by layer; the sum over what is removed estimates the rise of the loss."""
+
+    heads: tuple[Float[Tensor, " heads"], ...]
+    neurons: tuple[Float[Tensor, " ffn"], ...]
+
+
+def fisher_importance(encoder: Encoder, rows: Calibration, problem: Problem) -> Importance:
+    """Mean squared gradient, row by row, of the loss to a gate on each head and neuron.
+
+    The diagonal of the empirical Fisher information (Kwon et al. 2022, equation 8).
+    """
+    sums = [torch.zeros(w) for w in _widths(encoder)]
+    for indices in by_length(rows.rows):
+        inputs = _gated_inputs(encoder, rows, indices.tolist(), problem)
+        for total, x in zip(sums, inputs, strict=True):
+            if x is not None and x.grad is not None:
+                gate = (x.detach() * x.grad).sum(dim=1)
+                total += (_by_head(encoder, gate, total) ** 2).sum(dim=0)
+    return _paired([total / len(rows.rows) for total in sums])
+
+
+def activation_importance(encoder: Encoder, rows: Calibration, problem: Problem) -> Importance:
+    """Mean squared contribution to the residual stream: activation² times the squared norm of the
+    column that reads it."""
+    sums = [torch.zeros(w) for w in _widths(encoder)]
+    norms = [_column_norms(module) for module in _projections(encoder)]
+    with torch.no_grad():
+        for indices in by_length(rows.rows):
+            inputs = _gated_inputs(encoder, rows, indices.tolist(), None)
+            for total, x, norm in zip(sums, inputs, norms, strict=True):
+                if x is not None and norm is not None:
+                    energy = (x.detach() ** 2).sum(dim=1) * norm
+                    total += _by_head(encoder, energy, total).sum(dim=0)
+    return _paired([total / len(rows.rows) for total in sums])
+
+
+def _projections(encoder: Encoder) -> list[nn.Module]:
+    """Attention output and FFN down of each layer, in turn."""
+    found = []
+    for i in range(len(encoder.layers)):
+        found += [
+            encoder.get_submodule(f"layers.{i}.output"),
+            encoder.get_submodule(f"layers.{i}.down"),
+        ]
+    return found
+
+
+def _widths(encoder: Encoder) -> list[int]:
+    return [width for layer in encoder.shape.layers for width in (layer.heads, layer.ffn)]
+
+
+def _column_norms(module: nn.Module) -> Tensor | None:
+    weight = getattr(module, "weight", None)
+    return None if weight is None else (weight.detach() ** 2).sum(dim=0)
+
+
+def _by_head(encoder: Encoder, values: Tensor, total: Tensor) -> Tensor:
+    """[batch, inner] summed to [batch, heads] for attention; neurons as they are."""
+    if values.shape[1] == len(total):
+        return values
+    return values.unflatten(1, (len(total), encoder.shape.head_dim)).sum(dim=2)
+
+
+def _gated_inputs(
+    encoder: Encoder, rows: Calibration, indices: list[int], problem: Problem | None
+) -> list[Tensor | None]:
+    """The projections' inputs on these rows, with gradients of the loss where a problem is given."""
+    from miaotui.models.loss import row_losses
+
+    kept: dict[nn.Module, Tensor] = {}
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].requires_grad:
+            inputs[0].retain_grad()
+        kept[module] = inputs[0]
+
+    projections = _projections(encoder)
+    handles = [
+        m.register_forward_pre_hook(keep) for m in projections if not isinstance(m, BiasOnly)
+    ]
+    try:
+        logits = encoder(*padded(rows.rows, indices))[:, 0]
+        if problem is not None:
+            targets = torch.from_numpy(rows.targets[indices])
+            row_losses(problem, logits, targets).sum().backward()
+            encoder.zero_grad(set_to_none=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [kept.get(module) for module in projections]
+
+
+def _paired(scores: list[Tensor]) -> Importance:
+    return Importance(tuple(scores[0::2]), tuple(scores[1::2]))

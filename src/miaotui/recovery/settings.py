@@ -1,0 +1,39 @@
+"""Frozen settings of a training."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Training(BaseModel):
+    """What every training has. `patience` counts evaluations without a better metric."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: float = Field(default=3.0, gt=0)
+    batch: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=5e-5, gt=0)
+    warmup: float = Field(default=0.06, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    evaluations_per_epoch: int = Field(default=2, ge=1)
+    patience: int = Field(default=4, ge=1)
+    freeze_embeddings: bool = True
+    seed: int = 0
+
+
+class FineTuning(Training):
+    """Training on labels alone."""
+
+
+class Distillation(Training):
+    """Training towards the original's outputs.
+
+    `alpha_hard` weighs the loss on labels (labelled rows only), `hidden_weight` the distance of
+    the readout tokens' hidden states where layers map, relative to the teacher's variance.
+    """
+
+    kind: Literal["distil"] = "distil"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    temperature: float = Field(default=2.0, gt=0)
+    alpha_hard: float = Field(default=0.1, ge=0)
+    hidden_weight: float = Field(default=1.0, ge=0)

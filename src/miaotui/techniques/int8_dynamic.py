@@ -1,0 +1,28 @@
+"""int8 weights, activations quantized as they come."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from miaotui.models.precision import Kind, LinearPrecision, Precision
+from miaotui.techniques.base import TechniqueBase
+
+if TYPE_CHECKING:
+    from miaotui.models.model import Calibration, Model
+
+
+class Int8Dynamic(TechniqueBase):
+    """Every linear of the layers in int8, but for those whose names start with one of `skip`."""
+
+    name: Literal["int8-dynamic"] = "int8-dynamic"
+    skip: tuple[str, ...] = ()
+
+    def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
+        from miaotui.models.model import linears
+
+        names = [
+            name
+            for name in linears(model.module)
+            if name.startswith("layers.") or not model.has_adapter
+        ]
+        int8 = Precision(dict.fromkeys(names, LinearPrecision(Kind.INT8_DYNAMIC)))
+        return replace(model, precision=int8.without(self.skip) if self.skip else int8)

@@ -1,0 +1,88 @@
+"""int8 weights, and activations quantized with ranges observed on training rows."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+from pydantic import Field
+
+from miaotui.models.precision import Kind, LinearPrecision, Precision
+from miaotui.techniques.base import TechniqueBase
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from miaotui.models.model import Calibration, Model
+
+Range = tuple[float, float]
+_SAMPLE = 200_000
+_SHRINKS = np.linspace(0.3, 1.0, 36)
+
+
+class Int8Static(TechniqueBase):
+    """`calibrator`: "minmax" takes the whole range seen; "percentile" leaves out the same share of
+    extremes on either side; "mse" shrinks the range to what rounds a sample best."""
+
+    name: Literal["int8-static"] = "int8-static"
+    calibrator: Literal["minmax", "percentile", "mse"] = "mse"
+    percentile: float = Field(default=99.99, gt=50, le=100)
+    rows: int = Field(default=256, ge=1)
+    skip: tuple[str, ...] = ()
+
+    def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
+        from miaotui.models.model import linears
+
+        names = [n for n in linears(model.encoder) if n.startswith("layers.")]
+        samples = _samples(model, calibration.first(self.rows), names)
+        choose: Callable[[ndarray], Range] = {
+            "minmax": _minmax,
+            "percentile": self._percentile,
+            "mse": _least_error,
+        }[self.calibrator]
+        ranges = {name: choose(sample) for name, sample in samples.items()}
+        int8 = {n: LinearPrecision(Kind.INT8_STATIC, *r) for n, r in ranges.items()}
+        precision = Precision(int8, self.calibrator)
+        return replace(model, precision=precision.without(self.skip) if self.skip else precision)
+
+    def _percentile(self, sample: Float64[ndarray, " values"]) -> Range:
+        low, high = np.percentile(sample, (100 - self.percentile, self.percentile))
+        return float(low), float(high)
+
+
+def _samples(
+    model: "Model", calibration: "Calibration", names: list[str]
+) -> dict[str, Float64[ndarray, " values"]]:
+    """A bounded sample of each linear's inputs; its extremes are always in it."""
+    from miaotui.models.observe import observe
+
+    seen: dict[str, list[ndarray]] = {name: [] for name in names}
+    per_batch = max(1, _SAMPLE * 32 // max(len(calibration.rows), 32))
+
+    def look(name: str, x: "Tensor") -> None:
+        flat = x.flatten().numpy()
+        step = max(1, len(flat) // per_batch)
+        seen[name].append(np.concatenate([flat[::step], [flat.min(), flat.max()]]))
+
+    observe(model.encoder, calibration.rows, names, look)
+    return {name: np.concatenate(parts).astype(np.float64) for name, parts in seen.items()}
+
+
+def _minmax(sample: Float64[ndarray, " values"]) -> Range:
+    return float(sample.min()), float(sample.max())
+
+
+def _least_error(sample: Float64[ndarray, " values"]) -> Range:
+    low, high = _minmax(sample)
+    errors = [_rounding_error(sample, low * s, high * s) for s in _SHRINKS]
+    best = float(_SHRINKS[int(np.argmin(errors))])
+    return low * best, high * best
+
+
+def _rounding_error(sample: Float64[ndarray, " values"], low: float, high: float) -> float:
+    scale = max(max(high, 0.0) - min(low, 0.0), 1e-8) / 255
+    zero = np.clip(round(-min(low, 0.0) / scale), 0, 255)
+    codes = np.clip(np.rint(sample / scale) + zero, 0, 255)
+    return float(np.mean(((codes - zero) * scale - sample) ** 2))

@@ -1,0 +1,40 @@
+"""Removes attention heads and feed-forward neurons: importance, a mask solved against measured
+time, and a least-squares correction of what remains."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from miaotui.techniques.base import TechniqueBase
+
+if TYPE_CHECKING:
+    from miaotui.models.model import Calibration, Model
+
+
+class PruneStructure(TechniqueBase):
+    """Keeps `keep_time` of the time that the layers take by the calibration's latency table (by
+    multiply-adds where nothing was timed)."""
+
+    name: Literal["prune-structure"] = "prune-structure"
+    keep_time: float = Field(gt=0, le=1)
+    importance: Literal["fisher", "activation"] = "fisher"
+    correct: bool = True
+    rows: int = Field(default=384, ge=1)
+    round_neurons_to: int = Field(default=32, ge=1)
+
+    def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
+        from miaotui.models.correction import corrected
+        from miaotui.models.importance import activation_importance, fisher_importance
+        from miaotui.models.latency_table import arithmetic_table
+        from miaotui.models.mask import best_mask
+        from miaotui.models.surgery import keep_heads_and_neurons
+
+        encoder, rows = model.encoder, calibration.first(self.rows)
+        score = fisher_importance if self.importance == "fisher" else activation_importance
+        importance = score(encoder, rows, model.task.problem)
+        table = calibration.latency or arithmetic_table(encoder.shape)
+        mask = best_mask(importance, table, self.keep_time, self.round_neurons_to)
+        smaller = keep_heads_and_neurons(encoder, mask.heads, mask.neurons)
+        if self.correct and self.keep_time < 1:
+            smaller = corrected(encoder, smaller, mask, rows.rows)
+        return model.with_module(smaller)

@@ -1,0 +1,137 @@
+"""Tiny random models and tokenizers, built on the spot and saved as transformers would save them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from miaotui.models.load import find_model, load_model
+from miaotui.models.model import Model
+from miaotui.tasks.base import EncodedRows, encoded_rows
+
+SENTENCES = (
+    "the film is a quiet wonder and the cast is splendid",
+    "a dull story told slowly, with no wit and no warmth",
+    "i laughed twice; my friend slept through the second half",
+    "bright pictures, clever words, and an ending that stays with you",
+    "nothing happens, and then it happens again for two hours",
+)
+CHINESE = ("这部电影很好看", "剧情拖沓,演员也不行", "画面漂亮,音乐动人", "我不想再看第二遍")
+ADAPTED = ("bert", "roberta", "distilbert", "electra")
+UNKNOWN = "mpnet"
+"""A family that has no adapter here: relative positions, so that it can never be packed."""
+LAST_TOKEN = "gpt2"
+"""A family that finds the token to read by its padding id."""
+HIDDEN, LAYERS, HEADS, FFN, MAX_TOKENS = 32, 2, 4, 48, 96
+
+
+def tiny_tokenizer(chinese: bool = False, types: bool = True, specials: bool = True) -> Tokenizer:
+    """WordPiece over a few English sentences, or one token a character over Chinese ones."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    if chinese:
+        characters = sorted(set("".join(CHINESE)))
+        vocab = {word: i for i, word in enumerate(words + characters)}
+        tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    else:
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=120, special_tokens=words, show_progress=False
+        )
+        tokenizer.train_from_iterator(SENTENCES, trainer)
+    if specials:
+        second = "$B:1 [SEP]:1" if types else "$B:0 [SEP]:0"
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair=f"[CLS] $A [SEP] {second}",
+            special_tokens=[(w, tokenizer.token_to_id(w)) for w in ("[CLS]", "[SEP]")],
+        )
+    return tokenizer
+
+
+def save_tiny(
+    family: str,
+    folder: Path,
+    labels: int = 2,
+    problem: str = "single_label_classification",
+    seed: int = 0,
+    **config: Any,
+) -> Path:
+    """A random classifier of `family` in `folder`, weights wide enough for logits to differ."""
+    import transformers
+
+    tokenizer = tiny_tokenizer(chinese=config.pop("chinese", False))
+    name, settings = _FAMILIES[family]
+    given = _COMMON | settings | {"vocab_size": tokenizer.get_vocab_size()} | config
+    made = getattr(transformers, f"{name}Config")(
+        num_labels=labels, problem_type=problem, id2label=dict(enumerate(_names(labels))), **given
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = getattr(transformers, f"{name}ForSequenceClassification")(made)
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    folder.mkdir(parents=True, exist_ok=True)
+    module.eval().save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    facts = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": MAX_TOKENS}
+    (folder / "tokenizer_config.json").write_text(json.dumps(facts), encoding="utf-8")
+    return folder
+
+
+def tiny_model(family: str, folder: Path, **settings: Any) -> Model:
+    """What `load_model` makes of `save_tiny`."""
+    return load_model(find_model(str(save_tiny(family, folder, **settings))))
+
+
+def hf_logits(folder: Path, rows: EncodedRows, types: bool) -> np.ndarray:
+    """transformers' own answers, one unpadded row at a time: [rows, labels]."""
+    from transformers import AutoModelForSequenceClassification
+
+    module = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    found = []
+    for i in range(len(rows)):
+        row = rows.select([i])
+        inputs = {"input_ids": torch.from_numpy(row.ids.astype(np.int64))[None]}
+        if types and row.type_ids is not None:
+            inputs["token_type_ids"] = torch.from_numpy(row.type_ids.astype(np.int64))[None]
+        with torch.inference_mode():
+            found.append(module(**inputs).logits[0].numpy())
+    return np.stack(found)
+
+
+def random_rows(lengths: Sequence[int], pairs: bool = False, seed: int = 0) -> EncodedRows:
+    """Rows of ordinary tokens (no padding id); with `pairs` the latter half has type 1."""
+    draw = np.random.default_rng(seed)
+    ids = [draw.integers(4, 60, size=length).tolist() for length in lengths]
+    types = [[0] * (n - n // 2) + [1] * (n // 2) for n in lengths] if pairs else None
+    return encoded_rows(ids, types)
+
+
+def _names(labels: int) -> list[str]:
+    return [f"label {i}" for i in range(labels)]
+
+
+_COMMON = {
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": FFN,
+    "max_position_embeddings": MAX_TOKENS + 2,
+    "pad_token_id": 0,
+}
+_DISTILBERT = {"dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": FFN}
+_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("Bert", {}),
+    "roberta": ("Roberta", {"pad_token_id": 1, "type_vocab_size": 1}),
+    "distilbert": ("DistilBert", _DISTILBERT),
+    "electra": ("Electra", {"embedding_size": 16}),
+    "mpnet": ("MPNet", {"pad_token_id": 1}),
+    "gpt2": ("GPT2", {"pad_token_id": 1}),
+}
