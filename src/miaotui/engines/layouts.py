@@ -148,7 +148,7 @@ class Bucketed(LayoutBase):
 
 @dataclass(frozen=True)
 class Packed(LayoutBase):
-    """Several rows to a block of `block_tokens`; a row longer than a block gets a bucket of its own.
+    """Several rows to a block of `block_tokens`; a longer row gets a bucket of its own.
 
     `block_rows` bounds the rows of one block, so that its readouts have a fixed shape.
     """

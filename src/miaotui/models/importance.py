@@ -80,7 +80,7 @@ def _by_head(encoder: Encoder, values: Tensor, total: Tensor) -> Tensor:
 def _gated_inputs(
     encoder: Encoder, rows: Calibration, indices: list[int], problem: Problem | None
 ) -> list[Tensor | None]:
-    """The projections' inputs on these rows, with gradients of the loss where a problem is given."""
+    """The projections' inputs on these rows, with gradients of the loss if a problem is given."""
     from miaotui.models.loss import row_losses
 
     kept: dict[nn.Module, Tensor] = {}

@@ -56,7 +56,7 @@ def _interpolate(known: Mapping[int, float], at: int) -> float:
 
 
 def arithmetic_table(shape: EncoderShape, readout_share: float = 0.04) -> LatencyTable:
-    """A table of multiply-adds, for where nothing was timed; `readout_share` is readouts a token."""
+    """A table of multiply-adds where nothing was timed; `readout_share` is readouts a token."""
     head = shape.hidden * shape.head_dim * 1e-6
     most_heads = max(layer.heads for layer in shape.layers)
     most_ffn = max(layer.ffn for layer in shape.layers)

@@ -113,8 +113,7 @@ def load_model(source: Source) -> Model:
     family = family_of(config)
     if family is None:
         takes_types = int(getattr(config, "type_vocab_size", 0) or 0) > 1
-        padded = PaddedClassifier(module, takes_types, getattr(config, "pad_token_id", None))
-        return Model(padded.eval(), task, config.model_type)
+        return Model(PaddedClassifier(module, takes_types).eval(), task, config.model_type)
     encoder = Encoder(family.shape(config))
     encoder.load_state_dict(family.weights(module.state_dict()))
     return Model(encoder.eval(), task, family.name)

@@ -75,7 +75,7 @@ def _tiles(result: OptimizationResult) -> list[tuple[str, str, str]]:
     quality, size = result.quality, result.size_bytes
     found = []
     best = sentences.judged_rival(result)
-    baseline = "that of the uncompressed original in our best runtime"
+    baseline = "the speed of the uncompressed original in our best runtime"
     against: list[tuple[Baseline, str]] = [(result.speed.baseline, baseline)]
     if best is not None:
         against.insert(0, (best[1], f"the speed of {best[0]}, the best rival"))

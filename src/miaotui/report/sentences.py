@@ -121,12 +121,13 @@ def _own_speed(result: OptimizationResult) -> str:
 def _comparisons(result: OptimizationResult) -> list[str]:
     found = []
     best = judged_rival(result)
-    if best is None and result.speed.rivals:
-        found.append("no rival that was measured keeps the limit")
-    elif best is not None and (triple := judged_ratio(result, best[1])) is not None:
+    if best is not None and (triple := judged_ratio(result, best[1])) is not None:
         found.append(f"{words.times(triple)} the speed of {best[0]}, the best rival,")
     if (triple := judged_ratio(result, result.speed.baseline)) is not None:
-        found.append(f"{words.times(triple)} that of the uncompressed original in our best runtime")
+        original = "the speed of the uncompressed original in our best runtime"
+        found.append(f"{words.times(triple)} {original}")
+    if best is None and result.speed.rivals:
+        found.append("no rival that was measured keeps the limit")
     return found
 
 

@@ -99,7 +99,7 @@ def teacher_outputs(
     context: Context, rows: EncodedRows, progress: Progress | None = None
 ) -> TeacherOutputs:
     """The original's outputs on the training rows, computed once a search."""
-    folder = context.work / f"teacher-{context.fingerprint}"
+    folder = context.work / f"teacher-{context.fingerprint}-{len(rows)}"
     if folder.exists():
         return TeacherOutputs.load(folder)
     outputs = cache_teacher(context.model.encoder, rows)
