@@ -44,6 +44,8 @@ class Budget:
             raise BudgetError(
                 f"max_drop is {self.max_drop}; expected 0% or more and less than 100%, such as 1%"
             )
+        if not math.isfinite(self.time_budget_s):
+            raise BudgetError(f"time budget is {self.time_budget_s} s; expected a duration, as 10m")
         if self.time_budget_s < SMALLEST_TIME_BUDGET_S:
             raise BudgetError(
                 f"a time budget of {self.time_budget_s:g} s is too short to measure anything; "

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tiny import random_rows
 
 from miaotui.engines.layouts import Bucketed, LayoutBase, Packed, Padded, fill, lay_out, pack
 from miaotui.errors import RecipeError
 from miaotui.tasks.base import EncodedRows, encoded_rows
+from tiny import random_rows
 
 LAYOUTS = (
     Padded(batch=4),

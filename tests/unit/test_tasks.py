@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import tiny_tokenizer
 
 from miaotui.errors import ModelError
 from miaotui.tasks.base import EncodedRows, encoded_rows, joined
@@ -14,6 +13,7 @@ from miaotui.tasks.text_classification import (
     open_task,
     text_classification,
 )
+from tiny import tiny_tokenizer
 
 
 def a_task(

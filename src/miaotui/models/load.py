@@ -22,6 +22,7 @@ from miaotui.tasks.text_classification import (
     Problem,
     TextClassification,
     open_task,
+    read_tokenizer,
     text_classification,
 )
 
@@ -153,7 +154,7 @@ def load_tokenizer(source: Source) -> Tokenizer:
     """The fast tokenizer; converted by transformers where only a slow one was saved."""
     path = source.folder / "tokenizer.json"
     if path.is_file():
-        return _read_tokenizer(path)
+        return read_tokenizer(path)
     from transformers import AutoTokenizer
 
     try:
@@ -164,13 +165,6 @@ def load_tokenizer(source: Source) -> Tokenizer:
     if not getattr(fast, "is_fast", False):
         raise ModelError(f"{source.folder}: its tokenizer has no fast form (tokenizer.json)")
     return fast.backend_tokenizer  # type: ignore[no-any-return]
-
-
-def _read_tokenizer(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise ModelError(f"{path} is not a tokenizer: {error}") from error
 
 
 def longest_row(source: Source, config: Any) -> int:

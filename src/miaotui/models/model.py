@@ -16,12 +16,16 @@ from miaotui.tasks.text_classification import TextClassification
 
 
 class PaddedClassifier(nn.Module):
-    """A transformers classifier of a family without adapter: engines, quantization, buckets."""
+    """A transformers classifier of a family without adapter: engines, quantization, buckets.
+
+    Padding gets the family's own id, since some find a row's last token by it.
+    """
 
     def __init__(self, module: nn.Module, takes_types: bool) -> None:
         super().__init__()
         self.module = module
         self.takes_types = takes_types
+        self.pad_id: int | None = getattr(getattr(module, "config", None), "pad_token_id", None)
 
     def forward(
         self,

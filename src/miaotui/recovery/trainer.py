@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from miaotui.hardware import probe
 from miaotui.models.encoder import Encoder
@@ -167,6 +167,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
         super().__init__(
             model=student, args=_arguments(run, work), train_dataset=data, callbacks=[watch]
         )
+        self.remove_callback(PrinterCallback)
         self._data = data
         self._run = run
         self._problem = problem

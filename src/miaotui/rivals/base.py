@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from miaotui.engines.base import Runner
@@ -46,7 +47,7 @@ class Rival(ABC):
 
 
 def missing_package(machine: Machine, *names: str) -> str | None:
-    absent = [name for name in names if name not in machine.versions]
+    absent = [n for n in names if n not in machine.versions and find_spec(n) is None]
     return f"{', '.join(absent)} is not installed" if absent else None
 
 

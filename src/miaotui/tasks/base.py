@@ -69,14 +69,21 @@ def encoded_rows(
 
 def joined(parts: Sequence[EncodedRows]) -> EncodedRows:
     """All rows of `parts`, in order."""
+    if not parts:
+        return encoded_rows([])
     starts = np.concatenate([[0], np.cumsum(np.concatenate([p.lengths for p in parts]))])
     types = None
     if any(part.type_ids is not None for part in parts):
         types = np.concatenate(
             [np.zeros_like(p.ids) if p.type_ids is None else p.type_ids for p in parts]
         )
+    truncated = None
+    if any(part.truncated is not None for part in parts):
+        truncated = np.concatenate(
+            [np.zeros(len(p), dtype=bool) if p.truncated is None else p.truncated for p in parts]
+        )
     ids = np.concatenate([part.ids for part in parts])
-    return EncodedRows(ids, starts.astype(np.int64), types)
+    return EncodedRows(ids, starts.astype(np.int64), types, truncated)
 
 
 @dataclass(frozen=True)

@@ -116,14 +116,25 @@ def open_task(folder: Path) -> TextClassification:
     """Reads what `TextClassification.save` wrote; a missing or strange file is a ModelError."""
     try:
         facts = json.loads((folder / TASK_FILE).read_text(encoding="utf-8"))
-        tokenizer = Tokenizer.from_str((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
         return TextClassification(
-            tokenizer, tuple(facts["labels"]), Problem(facts["problem"]), int(facts["max_tokens"])
+            read_tokenizer(folder / TOKENIZER_FILE),
+            tuple(facts["labels"]),
+            Problem(facts["problem"]),
+            int(facts["max_tokens"]),
         )
     except FileNotFoundError as error:
         raise ModelError(f"{folder} lacks {Path(error.filename).name}") from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / TASK_FILE} is not a task description: {error}") from error
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer.json; anything else in it is a ModelError."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ModelError(f"{path} is not a tokenizer: {error}") from error
 
 
 def _flat(rows: list[list[int]], total: int) -> ndarray:
@@ -132,7 +143,8 @@ def _flat(rows: list[list[int]], total: int) -> ndarray:
 
 def _softmax(logits: Float32[ndarray, "rows labels"]) -> Float32[ndarray, "rows labels"]:
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.divide(shifted, shifted.sum(axis=-1, keepdims=True))
+    total: ndarray = shifted.sum(axis=-1, keepdims=True)
+    return shifted / total  # type: ignore[no-any-return]
 
 
 def _sigmoid(logits: Float32[ndarray, "rows labels"]) -> Float32[ndarray, "rows labels"]:
