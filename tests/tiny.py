@@ -1,4 +1,4 @@
-"""Tiny random models and tokenizers, built on the spot and saved as transformers would save them."""
+"""Tiny random models and tokenizers, built on the spot, saved as transformers would save them."""
 
 import json
 import re

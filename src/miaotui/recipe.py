@@ -38,7 +38,7 @@ Step = Annotated[
     | Annotated[Distillation, Tag("distil")],
     Discriminator(_step_name),
 ]
-QUANTIZATIONS = frozenset({"int8-dynamic", "int8-static", "bf16"})
+Quantization = Int8Dynamic | Int8Static | BFloat16
 
 
 class Recipe(BaseModel):
@@ -66,11 +66,12 @@ class Recipe(BaseModel):
     @property
     def shaping(self) -> tuple[Step, ...]:
         """The steps that change weights or shapes: all but quantization."""
-        return tuple(s for s in self.steps if _step_name(s) not in QUANTIZATIONS)
+        return tuple(s for s in self.steps if not isinstance(s, Quantization))
 
     @property
-    def quantizing(self) -> tuple[Step, ...]:
-        return tuple(s for s in self.steps if _step_name(s) in QUANTIZATIONS)
+    def quantizing(self) -> tuple[Quantization, ...]:
+        """The steps that choose a precision; they come last, whatever their place."""
+        return tuple(s for s in self.steps if isinstance(s, Quantization))
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -113,7 +114,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _valid_fields(location: tuple[int | str, ...]) -> str:
-    steps = {
+    steps: dict[str, type[BaseModel]] = {
         "prune-structure": PruneStructure,
         "drop-layers": DropLayers,
         "low-rank": LowRank,
@@ -124,5 +125,6 @@ def _valid_fields(location: tuple[int | str, ...]) -> str:
     }
     owner: type[BaseModel] = Recipe
     for part in location[:-1]:
-        owner = steps.get(str(part)) or ENGINES.get(str(part)) or owner
+        engine: type[BaseModel] | None = ENGINES.get(str(part))
+        owner = steps.get(str(part)) or engine or owner
     return "valid ones: " + ", ".join(owner.model_fields)

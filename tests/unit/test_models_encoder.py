@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from numpy import ndarray
-from tiny import ADAPTED, LAST_TOKEN, UNKNOWN, hf_logits, random_rows, save_tiny, tiny_model
 
 from miaotui.engines.base import Session, feeds
 from miaotui.engines.layouts import Batch, Packed, Padded
@@ -18,6 +17,7 @@ from miaotui.models.load import find_model, load_model, save_model
 from miaotui.models.model import Model, copy_of, linears
 from miaotui.models.precision import Kind, LinearPrecision, Precision
 from miaotui.models.shape import EncoderShape, LayerShape, shape_from_json, shape_to_json
+from tiny import ADAPTED, LAST_TOKEN, UNKNOWN, hf_logits, random_rows, save_tiny, tiny_model
 
 LENGTHS = (7, 1, 23, 40, 2, 23, 96)
 INPUTS = ("ids", "positions", "segments", "types", "readout")
@@ -156,9 +156,10 @@ def test_states_are_those_of_the_readout_tokens_after_each_layer(tmp_path: Path)
     with torch.inference_mode():
         states = encoder.states(*inputs)
         logits = encoder(*inputs)
+        read = encoder.head(states[-1])
 
     assert [tuple(s.shape) for s in states] == [(1, 4, 32)] * 3
-    assert torch.equal(encoder.head(states[-1]), logits)
+    assert torch.equal(read, logits)
 
 
 def test_dropout_of_zero_stays_zero(tmp_path: Path) -> None:

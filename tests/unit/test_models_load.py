@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import MAX_TOKENS, UNKNOWN, save_tiny, tiny_model
 
 from miaotui.errors import ModelError
 from miaotui.models.load import find_model, load_config, load_model, longest_row, save_model
 from miaotui.models.model import Model
 from miaotui.tasks.text_classification import Problem
+from tiny import MAX_TOKENS, UNKNOWN, save_tiny, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny("bert", tmp_path_factory.mktemp("bert"), labels=3)
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(saved: Path, tmp_path: Path) -> Path:
     """A folder of this test's own, to spoil."""
     return Path(shutil.copytree(saved, tmp_path / "model"))

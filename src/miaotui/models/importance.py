@@ -74,7 +74,8 @@ def _by_head(encoder: Encoder, values: Tensor, total: Tensor) -> Tensor:
     """[batch, inner] summed to [batch, heads] for attention; neurons as they are."""
     if values.shape[1] == len(total):
         return values
-    return values.unflatten(1, (len(total), encoder.shape.head_dim)).sum(dim=2)
+    by_head = values.reshape(len(values), len(total), encoder.shape.head_dim)
+    return by_head.sum(dim=2)
 
 
 def _gated_inputs(
@@ -98,7 +99,7 @@ def _gated_inputs(
         logits = encoder(*padded(rows.rows, indices))[:, 0]
         if problem is not None:
             targets = torch.from_numpy(rows.targets[indices])
-            row_losses(problem, logits, targets).sum().backward()
+            torch.autograd.backward(row_losses(problem, logits, targets).sum())
             encoder.zero_grad(set_to_none=True)
     finally:
         for handle in handles:

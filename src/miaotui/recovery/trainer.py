@@ -273,7 +273,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         metric = validation_metric(self._problem, logits, targets)
         run.history.append({"step": float(step), "metric": metric, "seconds": run.elapsed_s})
         run.stale = 0 if metric > run.best else run.stale + 1
-        if metric > run.best:
+        if metric >= run.best:  # of equals the later one, trained with a smaller rate
             run.best = metric
             draft = self._work / f"{_BEST}.tmp"
             self._work.mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from miaotui.models.load import SHAPE_FILE, find_model, load_model, save_model
 from miaotui.models.model import Model
-from miaotui.recipe import Recipe
+from miaotui.recipe import Recipe, Step
 from miaotui.recovery.settings import Distillation
 from miaotui.recovery.teacher import TeacherOutputs, cache_teacher
 from miaotui.recovery.trainer import distil
@@ -26,7 +25,7 @@ def realize(
     """The model after every step; `seconds` bounds each recovery. A recovery that was finished in
     an earlier run is read back."""
     model = context.model
-    done: list[Any] = []
+    done: list[Step] = []
     for step in recipe.shaping:
         done.append(step)
         folder = _folder(context, done)
@@ -39,7 +38,7 @@ def realize(
     return model
 
 
-def _folder(context: Context, steps: Sequence[Any]) -> Path:
+def _folder(context: Context, steps: Sequence[Step]) -> Path:
     text = json.dumps([step.model_dump(mode="json") for step in steps], sort_keys=True)
     digest = hashlib.sha256(f"{context.fingerprint}{text}".encode()).hexdigest()[:16]
     return context.work / "models" / digest

@@ -17,6 +17,7 @@ from miaotui.tasks.base import Answer, EncodedRows, Task, Text
 TASK_FILE = "task.json"
 TOKENIZER_FILE = "tokenizer.json"
 _ENCODE_ROWS = 4096
+_TOKENIZER_MODELS = ("BPE", "Unigram", "WordLevel", "WordPiece")
 
 
 class Problem(StrEnum):
@@ -132,9 +133,12 @@ def read_tokenizer(path: Path) -> Tokenizer:
     """A tokenizer.json; anything else in it is a ModelError."""
     text = path.read_text(encoding="utf-8")
     try:
-        return Tokenizer.from_str(text)
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise ModelError(f"{path} is not a tokenizer: {error}") from error
+        kind = json.loads(text)["model"]["type"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is not a tokenizer: it names no model type") from error
+    if kind not in _TOKENIZER_MODELS:
+        raise ModelError(f"{path}: unknown tokenizer {kind}; known: {', '.join(_TOKENIZER_MODELS)}")
+    return Tokenizer.from_str(text)
 
 
 def _flat(rows: list[list[int]], total: int) -> ndarray:
