@@ -75,6 +75,8 @@ def save_tiny(
         module = getattr(transformers, f"{name}ForSequenceClassification")(made)
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
+        for norm in (m for m in module.modules() if isinstance(m, torch.nn.LayerNorm)):
+            torch.nn.init.normal_(norm.weight, mean=1.0, std=0.3)
     folder.mkdir(parents=True, exist_ok=True)
     module.eval().save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -36,7 +36,6 @@ class Budget:
     objective: Objective = Objective.THROUGHPUT
     time_budget_s: float = 600.0
     target_p99_ms: float | None = None
-    max_memory_bytes: int | None = None
     strict: bool = False
 
     def __post_init__(self) -> None:

@@ -32,15 +32,14 @@ def to_onnx(model: "Model", weight_bits: int) -> "onnx.ModelProto":
 
     if model.has_adapter:
         return lower(model.encoder, model.precision, weight_bits)
-    exported = trace(model.module)  # type: ignore[arg-type]
-    if model.precision.kinds == frozenset({Kind.INT8_DYNAMIC}):
-        return quantize_dynamically(exported, reduce_range=weight_bits == 7)
-    if model.precision.kinds & _INT8:
+    dynamic = model.precision.kinds == frozenset({Kind.INT8_DYNAMIC})
+    if model.precision.kinds & _INT8 and not dynamic:
         raise EngineUnavailable(
             f"{model.family} has no adapter: int8-static is not available for it; "
             "int8-dynamic on onnxruntime is"
         )
-    return exported
+    exported = trace(model.module)  # type: ignore[arg-type]
+    return quantize_dynamically(exported, weight_bits == 7) if dynamic else exported
 
 
 def trace(module: "PaddedClassifier") -> "onnx.ModelProto":

@@ -162,14 +162,19 @@ def lower(
         if not isinstance(layer, Layer):
             raise EngineFailed(f"layers.{i} is a {type(layer).__name__}; expected a Layer")
         if i == last:
-            indices = graph.add("Unsqueeze", ["readout", graph.axes(2)], "readout/indices")
-            rows = graph.add("GatherND", [x, indices], "readout/states", batch_dims=1)
+            rows, indices = _read_out(graph, x)
             theirs = graph.add("GatherND", ["segments", indices], "readout/segments", batch_dims=1)
             x = _layer(graph, layer, f"layers.{i}", x, rows, _mask(graph, theirs, "readout/mask"))
         else:
             x = _layer(graph, layer, f"layers.{i}", x, x, mask)
-    _head(graph, encoder, x)
+    _head(graph, encoder, x if encoder.layers else _read_out(graph, x)[0])
     return _model(graph, encoder, shape)
+
+
+def _read_out(graph: _Graph, x: str) -> tuple[str, str]:
+    """The states of the tokens to read, and the indices that pick them out of their blocks."""
+    indices = graph.add("Unsqueeze", ["readout", graph.axes(2)], "readout/indices")
+    return graph.add("GatherND", [x, indices], "readout/states", batch_dims=1), indices
 
 
 def _embeddings(graph: _Graph, encoder: Encoder) -> str:

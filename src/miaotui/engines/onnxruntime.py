@@ -52,7 +52,7 @@ def onnx_session(path: Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except (RuntimeError, onnxruntime.capi.onnxruntime_pybind11_state.Fail) as error:
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise BundleError(f"{path.name} cannot be opened: {str(error).splitlines()[0]}") from error
 
 

@@ -29,6 +29,7 @@ from miaotui.tasks.text_classification import (
 SHAPE_FILE = "shape.json"
 WEIGHTS_FILE = "model.safetensors"
 _LONGEST = 512
+_VOCABULARIES = ("vocab*.txt", "vocab*.json", "*.model")
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,11 @@ def load_tokenizer(source: Source) -> Tokenizer:
     path = source.folder / "tokenizer.json"
     if path.is_file():
         return read_tokenizer(path)
+    if not any(file for kind in _VOCABULARIES for file in source.folder.glob(kind)):
+        raise ModelError(
+            f"{source.folder} has no tokenizer; expected tokenizer.json: save it there with the "
+            "tokenizer's save_pretrained"
+        )
     from transformers import AutoTokenizer
 
     try:
