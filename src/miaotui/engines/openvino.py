@@ -25,11 +25,14 @@ _KINDS = frozenset({Kind.FP32, Kind.INT8_STATIC})
 
 
 class OpenVinoEngine(EngineBase):
-    """Bucketed and packed layouts compile one network a shape, the first time it is met."""
+    """Bucketed and packed layouts compile one network a shape, the first time it is met.
+
+    `weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI.
+    """
 
     name: Literal["openvino"] = "openvino"
     bf16: bool = False
-    weight_bits: Literal[7, 8] = 8
+    weight_bits: Literal[7, 8] = 7
 
     @classmethod
     def unavailable(cls, machine: Machine) -> str | None:
