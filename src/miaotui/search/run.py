@@ -15,11 +15,13 @@ from miaotui.search.evaluate import evaluate
 from miaotui.search.front import allowed, best_so_far, frozen_candidates, tuned_original
 from miaotui.search.latency import latency_table, table_error
 from miaotui.search.trials import Origin, Trial, TrialStore
+from miaotui.tasks.base import EncodedRows
 
 SMALLEST_FOR_SURGERY = 300
 _LONGEST_TABLE_S = 60.0
 _SHORTEST_RECOVERY_S = 20.0
 _RECOVERIES = 3
+_TEACHER_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,26 @@ def _compress(state: _Search, runtime: Recipe) -> None:
     state.context = replace(state.context, train=train)
     for keep_time in planner.KEEP_TIMES[:2]:
         state.try_("compression", planner.pruned(runtime, keep_time), "compressed")
+    state.context = replace(state.context, unlabelled=_affordable(state))
     _recover(state, runtime)
+
+
+def _affordable(state: _Search) -> EncodedRows | None:
+    """As many unlabelled rows as the original can answer in a share of the time left; the number
+    is written down, so that an interrupted training goes on with the same rows."""
+    rows = state.context.unlabelled
+    if rows is None:
+        return None
+    path = state.context.work / f"unlabelled-{state.context.fingerprint}.json"
+    if path.exists():
+        return rows.select(range(int(json.loads(path.read_text(encoding="utf-8")))))
+    speed = max((t.throughput_rows_per_s for t in state.trials[:1]), default=0.0)
+    affordable = int(_TEACHER_SHARE * state.clock.search_left_s * speed)
+    count = min(len(rows), max(0, affordable - len(state.context.train.rows)))
+    if count < len(rows):
+        state.notes.append(f"time allowed for {count} of {len(rows)} unlabelled rows")
+    path.write_text(json.dumps(count), encoding="utf-8")
+    return rows.select(range(count))
 
 
 def _table(state: _Search, runtime: Recipe, seconds: float) -> LatencyTable:
