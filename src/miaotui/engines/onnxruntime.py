@@ -52,8 +52,24 @@ def onnx_session(path: Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors have no base of their own
+    except _load_errors() as error:
         raise BundleError(f"{path.name} cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+def _load_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises over a file it cannot take; these share no base but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
+
+    return (
+        RuntimeError,
+        raised.Fail,
+        raised.InvalidArgument,
+        raised.InvalidGraph,
+        raised.InvalidProtobuf,
+        raised.NoSuchFile,
+        raised.NotImplemented,
+        raised.RuntimeException,
+    )
 
 
 class _Runner:
