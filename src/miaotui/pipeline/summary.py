@@ -144,7 +144,7 @@ def _rival(ours: SpeedResult, theirs: SpeedResult, drop: float, budget: Budget) 
 
 
 def _latency(speed: SpeedResult) -> LatencyMs:
-    return LatencyMs(p50=speed.p50_ms, p99=speed.p99_ms)
+    return LatencyMs(p50=speed.p50_ms, p99=speed.p99_ms if speed.has_enough_calls_for_p99 else None)
 
 
 def _triple(ratio: Ratio | None) -> RatioTriple | None:
