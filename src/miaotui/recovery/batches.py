@@ -55,7 +55,7 @@ class LengthBatches(Sampler[list[int]]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Trainer calls this at the start of each epoch."""
+        """Orders the batches of that epoch, from the next iteration on."""
         self._epoch = epoch
 
     def __len__(self) -> int:

@@ -2,10 +2,23 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from miaotui.errors import RecipeError
+from miaotui.models.loss import row_losses
 from miaotui.tasks.text_classification import Problem
+
+
+def hard_loss(
+    problem: Problem,
+    logits: Float[Tensor, "batch labels"],
+    targets: Tensor,
+    labelled: Bool[Tensor, " batch"],
+) -> Float[Tensor, ""]:
+    """The task's loss, a mean over the labelled rows; what stands in the others is never read."""
+    losses = row_losses(problem, logits[labelled], targets[labelled])
+    return losses.sum() / labelled.sum().clamp_min(1)
 
 
 def soft_loss(
@@ -38,4 +51,9 @@ def hidden_loss(
 
 def layer_map(teacher_layers: int, student_layers: int) -> list[int]:
     """For each student layer the teacher layer it is to resemble: uniform, the last to the last."""
+    if student_layers > teacher_layers:
+        raise RecipeError(
+            f"distil: the student has {student_layers} layers, its teacher {teacher_layers}; "
+            "hidden states map only onto as many layers or more, set hidden_weight to 0"
+        )
     return [round((i + 1) * teacher_layers / student_layers) - 1 for i in range(student_layers)]

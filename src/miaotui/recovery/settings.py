@@ -16,13 +16,15 @@ class Training(BaseModel):
     warmup: float = Field(default=0.06, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     evaluations_per_epoch: int = Field(default=2, ge=1)
-    patience: int = Field(default=4, ge=1)
+    patience: int = Field(default=3, ge=1)
     freeze_embeddings: bool = True
     seed: int = 0
 
 
 class FineTuning(Training):
     """Training on labels alone."""
+
+    freeze_embeddings: bool = False
 
 
 class Distillation(Training):

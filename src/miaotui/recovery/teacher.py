@@ -26,7 +26,9 @@ class TeacherOutputs:
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"logits": self.logits, "states": self.states}, str(folder / _FILE))
+        draft = folder / f"{_FILE}.tmp"
+        save_file({"logits": self.logits, "states": self.states}, str(draft))
+        draft.replace(folder / _FILE)
 
     @staticmethod
     def load(folder: Path) -> "TeacherOutputs":
@@ -35,7 +37,10 @@ class TeacherOutputs:
 
 
 def cache_teacher(
-    encoder: Encoder, rows: EncodedRows, on_progress: Callable[[float], None] | None = None
+    encoder: Encoder,
+    rows: EncodedRows,
+    on_progress: Callable[[float], None] | None = None,
+    batch: int = 32,
 ) -> TeacherOutputs:
     """Runs every row once, in batches of like lengths; progress is told as a share of the rows."""
     depth, shape = len(encoder.layers) + 1, encoder.shape
@@ -43,7 +48,7 @@ def cache_teacher(
     states = np.zeros((len(rows), depth, shape.hidden), dtype=np.float16)
     done = 0
     with torch.inference_mode():
-        for indices in by_length(rows):
+        for indices in by_length(rows, batch):
             found = encoder.states(*padded(rows, indices.tolist()))
             logits[indices] = encoder.head(found[-1])[:, 0].numpy()
             stacked = torch.stack([state[:, 0] for state in found], dim=1)

@@ -1,229 +1,286 @@
 """Fine-tuning and distillation: transformers' Trainer over our batches and losses."""
 
-import json
 import math
 import shutil
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from jaxtyping import Bool
+from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from miaotui.errors import RecipeError
 from miaotui.hardware import probe
 from miaotui.models.encoder import Encoder
-from miaotui.models.loss import row_losses
 from miaotui.models.model import Model, copy_of
+from miaotui.recovery import checkpoint
 from miaotui.recovery.batches import LengthBatches, TrainingRows
-from miaotui.recovery.losses import hidden_loss, layer_map, soft_loss
+from miaotui.recovery.losses import hard_loss, hidden_loss, layer_map, soft_loss
+from miaotui.recovery.schedule import Schedule
 from miaotui.recovery.settings import Distillation, FineTuning, Training
-from miaotui.recovery.teacher import TeacherOutputs, cache_teacher
+from miaotui.recovery.teacher import TeacherOutputs
 from miaotui.recovery.validation import validation_metric
+from miaotui.recovery.watch import Metric, OnStep, Progress, StepProgress, Validation, Watch
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import Problem
 
-StepProgress = Callable[[int, int, float, float | None], None]
-Validation = tuple[EncodedRows, Any]
-_BEST = "best.safetensors"
-_CLOCK = "clock.json"
 _INPUTS = ("ids", "positions", "segments", "types", "readout")
+_ROWS_FOR_VARIANCE = 4096
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """The best model by the validation metric, and how the training went."""
+    """The best model by the validation metric, and how the training went.
+
+    `stopped` is "epochs", "time" or "patience". Each evaluation in `history` has step, loss,
+    metric, learning_rate and seconds.
+    """
 
     model: Model
+    history: list[dict[str, float]]
     best_metric: float
     steps: int
-    history: list[dict[str, float]]
-
-
-@dataclass
-class _Run:
-    """Run state: time used, evaluations, the best so far. Written beside each checkpoint."""
-
-    settings: Training
-    seconds: float
-    total_steps: int
-    evaluate_every: int
-    used_s: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: float = -math.inf
-    stale: int = 0
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def elapsed_s(self) -> float:
-        return self.used_s + time.monotonic() - self.began
-
-    def share(self, step: int) -> float:
-        """How much of the training is over, by steps or by time, whichever is further."""
-        return max(step / self.total_steps, self.elapsed_s / self.seconds)
-
-    def rate(self, step: int) -> float:
-        """Learning-rate factor: linear warm-up, then linear to zero when the time is over."""
-        warm = min(1.0, (step + 1) / max(1.0, self.settings.warmup * self.total_steps))
-        return warm * max(0.0, 1.0 - self.share(step))
+    stopped: str
 
 
 def distil(  # noqa: PLR0913  (a training's inputs)
     student: Model,
     teacher: TeacherOutputs,
     rows: EncodedRows,
-    targets: Any,
-    labelled: Any,
-    validation: Validation,
+    targets: ndarray,
+    labelled: Bool[ndarray, " rows"],
+    validation: tuple[EncodedRows, ndarray],
     settings: Distillation,
     *,
     work: Path,
     seconds: float = math.inf,
     on_progress: StepProgress | None = None,
+    on_step: OnStep | None = None,
+    metric: Metric | None = None,
 ) -> Recovered:
-    """Trains a copy of `student` towards the teacher's outputs; goes on from `work` if it can."""
+    """Trains a copy of `student` towards the teacher's outputs; goes on from `work` if it can.
+
+    `seconds` bounds this call. `on_step` runs after each step with the share that is done. A
+    teacher that does not fit the student or the rows is a RecipeError.
+    """
+    _check_teacher(student.encoder, teacher, rows, settings)
     data = TrainingRows(rows, targets, labelled, teacher)
-    return _train(student, data, validation, settings, work, seconds, on_progress)
+    judged = _validation(student, validation, metric)
+    return _train(student, data, settings, judged, _Outside(work, seconds, on_progress, on_step))
 
 
 def fine_tune(  # noqa: PLR0913
     model: Model,
     rows: EncodedRows,
-    targets: Any,
-    validation: Validation,
+    targets: ndarray,
+    validation: tuple[EncodedRows, ndarray],
     settings: FineTuning,
     *,
     work: Path,
-    seconds: float = math.inf,
+    seconds: float | None = None,
     on_progress: StepProgress | None = None,
+    on_step: OnStep | None = None,
+    metric: Metric | None = None,
 ) -> Recovered:
     """Trains a copy of `model` on labels; goes on from `work` if it can."""
-    import numpy as np
-
     data = TrainingRows(rows, targets, np.ones(len(rows), dtype=bool), None)
-    return _train(model, data, validation, settings, work, seconds, on_progress)
+    judged = _validation(model, validation, metric)
+    limit = math.inf if seconds is None else seconds
+    return _train(model, data, settings, judged, _Outside(work, limit, on_progress, on_step))
 
 
-def _train(  # noqa: PLR0913
+@dataclass(frozen=True)
+class _Outside:
+    """Where a training writes, how long it may take, whom it tells."""
+
+    work: Path
+    seconds: float
+    on_progress: StepProgress | None
+    on_step: OnStep | None
+
+
+def _validation(
+    model: Model, validation: tuple[EncodedRows, ndarray], metric: Metric | None
+) -> Validation:
+    problem = model.task.problem
+    return Validation(*validation, problem, metric or partial(validation_metric, problem))
+
+
+def _check_teacher(
+    student: Encoder, teacher: TeacherOutputs, rows: EncodedRows, settings: Distillation
+) -> None:
+    if teacher.logits.shape != (len(rows), student.shape.labels):
+        raise RecipeError(
+            f"distil: the teacher's logits are {teacher.logits.shape}, the training needs "
+            f"{(len(rows), student.shape.labels)}; cache the teacher on these rows"
+        )
+    if not settings.hidden_weight:
+        return
+    if teacher.states.shape[2] != student.shape.hidden:
+        raise RecipeError(
+            f"distil: the teacher's states are {teacher.states.shape[2]} wide, the student's "
+            f"{student.shape.hidden}; set hidden_weight to 0"
+        )
+    layer_map(teacher.states.shape[1] - 1, len(student.layers))
+
+
+def _train(
     model: Model,
     data: TrainingRows,
-    validation: Validation,
     settings: Training,
-    work: Path,
-    seconds: float,
-    on_progress: StepProgress | None,
+    validation: Validation,
+    outside: _Outside,
 ) -> Recovered:
-    steps_an_epoch = -(-len(data) // settings.batch)
-    total = max(1, math.ceil(settings.epochs * steps_an_epoch))
-    every = max(1, steps_an_epoch // settings.evaluations_per_epoch)
-    run = _Run(settings, seconds, total, every)
-    student = copy_of(model.encoder)
-    student.embeddings.requires_grad_(not settings.freeze_embeddings)
-    watch = _Watch(run, student, model.task.problem, validation, work, on_progress)
-    trainer = _Trainer(student, data, run, model.task.problem, work, watch)
-    resume = _last_checkpoint(work)
-    if resume is not None:
-        watch.restore_()
-    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
-    if (work / _BEST).exists():
-        student.load_state_dict(load_file(str(work / _BEST)))
-    shutil.rmtree(work, ignore_errors=True)
-    student.requires_grad_(True)
+    schedule = _schedule(len(data), settings, outside.seconds, len(validation.rows))
+    key = checkpoint.training_key(model.encoder, data, settings)
+    progress = Progress(key, settings.patience)
+    found = checkpoint.find_checkpoint(outside.work, key)
+    if found is None:
+        shutil.rmtree(outside.work, ignore_errors=True)
+    else:
+        progress.restore_(found[1])
+        schedule.total = min(schedule.planned, found[1]["total"])
+    batches = LengthBatches(data.rows, settings.batch, settings.seed)
+    watch = Watch(
+        progress,
+        schedule,
+        batches,
+        validation,
+        outside.work,
+        outside.on_progress,
+        outside.on_step,
+    )
+    folder = None if found is None else found[0]
+    student, steps = _run(model, data, settings, watch, folder)
+    best = checkpoint.load_best(outside.work)
+    student.load_state_dict(student.state_dict() if best is None else best)
+    shutil.rmtree(outside.work, ignore_errors=True)
     return Recovered(
-        model.with_module(student.eval()), run.best, trainer.state.global_step, run.history
+        model.with_module(student), progress.history, progress.best, steps, progress.stopped
     )
 
 
-def _last_checkpoint(work: Path) -> Path | None:
-    """The newest checkpoint that was written whole: Trainer writes its state last."""
-    whole = [p.parent for p in work.glob("checkpoint-*/trainer_state.json")]
-    readable = [p for p in whole if _is_json(p / "trainer_state.json") and _is_json(work / _CLOCK)]
-    return max(readable, key=lambda p: int(p.name.split("-")[1]), default=None)
+def _schedule(rows: int, settings: Training, seconds: float, validation_rows: int) -> Schedule:
+    steps_an_epoch = -(-rows // settings.batch)
+    return Schedule(
+        planned=max(1, math.ceil(settings.epochs * steps_an_epoch)),
+        warmup=settings.warmup,
+        every=max(1, steps_an_epoch // settings.evaluations_per_epoch),
+        seconds=seconds,
+        evaluation_batches=-(-validation_rows // settings.batch),
+    )
 
 
-def _is_json(path: Path) -> bool:
-    try:
-        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
-    except (OSError, ValueError):
-        return False
+def _run(
+    model: Model, data: TrainingRows, settings: Training, watch: Watch, folder: Path | None
+) -> tuple[Encoder, int]:
+    """A fresh encoder with the last weights, and the number of steps; Trainer wraps the one it
+    trains, so that one is left behind."""
+    student = copy_of(model.encoder)
+    student.embeddings.requires_grad_(not settings.freeze_embeddings)
+    with torch.random.fork_rng(devices=[]):
+        trainer = _Trainer(student, data, settings, model.task.problem, watch)
+        if folder is not None and watch.progress.stopped:
+            checkpoint.restore_model_(folder, student)
+            return copy_of(student), int(folder.name.split("-")[1])
+        trainer.train(resume_from_checkpoint=None if folder is None else str(folder))
+    return copy_of(student), trainer.state.global_step
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """Our loss, our batches, a learning rate that knows the time."""
+    """Our loss, our batches, our schedule, our checkpoints."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         student: Encoder,
         data: TrainingRows,
-        run: _Run,
+        settings: Training,
         problem: Problem,
-        work: Path,
-        watch: TrainerCallback,
+        watch: Watch,
     ) -> None:
-        super().__init__(
-            model=student, args=_arguments(run, work), train_dataset=data, callbacks=[watch]
-        )
+        arguments = _arguments(settings, watch.schedule.planned, watch.work)
+        super().__init__(model=student, args=arguments, train_dataset=data, callbacks=[watch])
         self.remove_callback(PrinterCallback)
         self._data = data
-        self._run = run
+        self._settings = settings
         self._problem = problem
-        self._variance: Tensor | None = None
-        if data.teacher is not None:
-            states = torch.from_numpy(data.teacher.states[:4096]).float()
-            self._variance = states.var(dim=0).mean(dim=1).clamp_min(1e-6)
+        self._watch = watch
+        self._bf16 = probe().computes_bf16
+        self._variance = None if data.teacher is None else _variance(data.teacher)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        sampler = LengthBatches(self._data.rows, self._run.settings.batch, self._run.settings.seed)
-        return DataLoader(self._data, batch_sampler=sampler, collate_fn=self._data.collate)
+        return DataLoader(
+            self._data, batch_sampler=self._watch.batches, collate_fn=self._data.collate
+        )
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.optimizer, self._run.rate
+            optimizer or self.optimizer, self._watch.schedule.rate
         )
         return self.lr_scheduler
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
+        """Trainer's own autocast wraps `forward`, which is not what is called here."""
         student: Encoder = self.model
-        states = student.states(*(inputs[name] for name in _INPUTS))
-        logits = student.head(states[-1])[:, 0]
-        labelled = inputs["labelled"]
-        hard = row_losses(self._problem, logits, inputs["targets"])
-        hard = (hard * labelled).sum() / labelled.sum().clamp_min(1)
-        settings = self._run.settings
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
+            states = student.states(*(inputs[name] for name in _INPUTS))
+            logits = student.head(states[-1])[:, 0]
+        hard = hard_loss(self._problem, logits.float(), inputs["targets"], inputs["labelled"])
+        settings = self._settings
         if not isinstance(settings, Distillation):
             return hard
-        soft = soft_loss(self._problem, logits, inputs["teacher_logits"], settings.temperature)
+        goal = inputs["teacher_logits"]
+        soft = soft_loss(self._problem, logits.float(), goal, settings.temperature)
         loss = soft.mean() + settings.alpha_hard * hard
-        if settings.hidden_weight:
+        if settings.hidden_weight and len(student.layers):
             loss = loss + settings.hidden_weight * self._hidden(states, inputs["teacher_states"])
         return loss
 
     def _hidden(self, states: list[Tensor], teacher: Tensor) -> Tensor:
         mapped = [i + 1 for i in layer_map(teacher.shape[1] - 1, len(states) - 1)]
-        student = torch.stack([state[:, 0] for state in states[1:]], dim=1)
-        variance = self._variance
-        scale = torch.ones(len(mapped)) if variance is None else variance[mapped]
-        return hidden_loss(student, teacher[:, mapped], scale)
+        student = torch.stack([state[:, 0].float() for state in states[1:]], dim=1)
+        variance = torch.ones(teacher.shape[1]) if self._variance is None else self._variance
+        return hidden_loss(student, teacher[:, mapped], variance[mapped])
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        checkpoint.restore_model_(Path(resume_from_checkpoint), self.model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint_folder: str) -> None:
+        """Also puts the learning rate where the schedule has it at this step."""
+        checkpoint.restore_optimizer_(Path(checkpoint_folder), self.optimizer)
+        scheduler, step = self.lr_scheduler, self.state.global_step
+        scheduler.last_epoch = step
+        rates = [base * self._watch.schedule.rate(step) for base in scheduler.base_lrs]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        scheduler._last_lr = rates
+
+    def _load_rng_state(self, checkpoint_folder: str) -> None:
+        checkpoint.restore_random_(Path(checkpoint_folder))
 
 
-def _arguments(run: _Run, work: Path) -> TrainingArguments:
-    settings = run.settings
+def _variance(teacher: TeacherOutputs) -> Tensor:
+    """Variance of the hidden states after each layer, a mean over their features."""
+    states = torch.from_numpy(teacher.states[:_ROWS_FOR_VARIANCE]).float()
+    return states.var(dim=0, correction=0).mean(dim=1).clamp_min(1e-6)
+
+
+def _arguments(settings: Training, steps: int, work: Path) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(work),
-        max_steps=run.total_steps,
+        max_steps=steps,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         optim="adamw_torch_fused",
-        bf16=probe().computes_bf16,
         use_cpu=True,
         seed=settings.seed,
-        save_strategy="steps",
-        save_steps=run.evaluate_every,
-        save_total_limit=2,
+        save_strategy="no",
         eval_strategy="no",
         logging_strategy="no",
         report_to=[],
@@ -231,64 +288,3 @@ def _arguments(run: _Run, work: Path) -> TrainingArguments:
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
-
-
-class _Watch(TrainerCallback):  # type: ignore[misc]
-    """Evaluates, keeps the best weights, tells progress, ends the training in time."""
-
-    def __init__(  # noqa: PLR0913
-        self,
-        run: _Run,
-        student: Encoder,
-        problem: Problem,
-        validation: Validation,
-        work: Path,
-        on_progress: StepProgress | None,
-    ) -> None:
-        self._run = run
-        self._student = student
-        self._problem = problem
-        self._validation = validation
-        self._work = work
-        self._on_progress = on_progress
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        run, step = self._run, state.global_step
-        over = run.share(step) >= 1.0
-        if step % run.evaluate_every == 0 or over:
-            self._evaluate(step)
-        if over or run.stale >= run.settings.patience:
-            control.should_training_stop = True
-        if self._on_progress is not None and (step % 10 == 0 or over):
-            left = run.elapsed_s / step * (run.total_steps - step)
-            metric = run.best if math.isfinite(run.best) else None
-            self._on_progress(step, run.total_steps, min(left, run.seconds - run.elapsed_s), metric)
-
-    def _evaluate(self, step: int) -> None:
-        run = self._run
-        self._student.eval()
-        rows, targets = self._validation
-        logits = cache_teacher(self._student, rows).logits
-        self._student.train()
-        metric = validation_metric(self._problem, logits, targets)
-        run.history.append({"step": float(step), "metric": metric, "seconds": run.elapsed_s})
-        run.stale = 0 if metric > run.best else run.stale + 1
-        if metric >= run.best:  # of equals the later one, trained with a smaller rate
-            run.best = metric
-            draft = self._work / f"{_BEST}.tmp"
-            self._work.mkdir(parents=True, exist_ok=True)
-            save_file(self._student.state_dict(), str(draft))
-            draft.replace(self._work / _BEST)
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        run = self._run
-        facts = {"used_s": run.elapsed_s, "best": run.best, "stale": run.stale}
-        draft = self._work / f"{_CLOCK}.tmp"
-        draft.write_text(json.dumps(facts | {"history": run.history}), encoding="utf-8")
-        draft.replace(self._work / _CLOCK)
-
-    def restore_(self) -> None:
-        """Takes over what an interrupted training had written."""
-        facts = json.loads((self._work / _CLOCK).read_text(encoding="utf-8"))
-        run = self._run
-        run.best, run.stale, run.history = facts["best"], facts["stale"], facts["history"]

@@ -1,6 +1,8 @@
 """OpenVINO as it comes (padded, dynamic shapes), and with NNCF's int8."""
 
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,12 +57,14 @@ def _quantized(network: Any, stock: Stock, names: list[str]) -> Any:
     nncf.set_log_level("ERROR")
     chosen = stock.calibration.select(range(min(_CALIBRATION_ROWS, len(stock.calibration))))
     samples = [feeds(batch, names) for batch in Padded(batch=1).batches(chosen)]
-    return nncf.quantize(
-        network,
-        nncf.Dataset(_Samples(samples)),
-        model_type=nncf.ModelType.TRANSFORMER,
-        subset_size=len(samples),
-    )
+    # Its progress bars go to stdout, which belongs to the one JSON document.
+    with redirect_stdout(sys.stderr):
+        return nncf.quantize(
+            network,
+            nncf.Dataset(_Samples(samples)),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(samples),
+        )
 
 
 @dataclass(frozen=True)

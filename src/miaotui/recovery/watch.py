@@ -1,0 +1,144 @@
+"""What happens beside the steps of a training: evaluation, checkpoints, progress, the end."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy import ndarray
+from transformers import TrainerCallback
+
+from miaotui.models.encoder import Encoder
+from miaotui.models.loss import row_losses
+from miaotui.recovery.batches import LengthBatches
+from miaotui.recovery.checkpoint import save_best, save_checkpoint
+from miaotui.recovery.schedule import Schedule
+from miaotui.recovery.teacher import cache_teacher
+from miaotui.tasks.base import EncodedRows
+from miaotui.tasks.text_classification import Problem
+
+StepProgress = Callable[[int, int, float, float | None], None]
+OnStep = Callable[[Encoder, float], None]
+Metric = Callable[[ndarray, ndarray], float]
+_PROGRESS_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Rows that decide which weights are best; larger values of `metric(logits, targets)` are."""
+
+    rows: EncodedRows
+    targets: ndarray
+    problem: Problem
+    metric: Metric
+
+    def evaluate(self, encoder: Encoder) -> tuple[float, float]:
+        """The loss against the labels and the metric."""
+        logits = cache_teacher(encoder, self.rows).logits
+        losses = row_losses(self.problem, torch.from_numpy(logits), torch.from_numpy(self.targets))
+        return float(losses.mean()), float(self.metric(logits, self.targets))
+
+
+@dataclass
+class Progress:
+    """Run state: evaluations so far; `stopped` says why the training ended, empty before."""
+
+    key: str
+    patience: int
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: float = -math.inf
+    stale: int = 0
+    stopped: str = ""
+    used_s: float = 0.0
+
+    def facts(self, total: int, used_s: float) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "history": self.history,
+            "best": self.best,
+            "stale": self.stale,
+            "stopped": self.stopped,
+            "total": total,
+            "used_s": used_s,
+        }
+
+    def restore_(self, facts: dict[str, Any]) -> None:
+        self.history, self.best = facts["history"], facts["best"]
+        self.stale, self.stopped = facts["stale"], facts["stopped"]
+        self.used_s = facts["used_s"]
+
+
+@dataclass
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Trainer's callback; `batches` is told which epoch begins, which Trainer leaves out."""
+
+    progress: Progress
+    schedule: Schedule
+    batches: LengthBatches
+    validation: Validation
+    work: Path
+    on_progress: StepProgress | None = None
+    on_step: OnStep | None = None
+    _step_began: float = 0.0
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.batches.set_epoch(state.global_step // len(self.batches))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._step_began = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        step, schedule, encoder = state.global_step, self.schedule, given["model"]
+        if self.on_step is not None:
+            self.on_step(encoder, min(1.0, step / schedule.total))
+        schedule.note_step_(step, time.monotonic() - self._step_began)
+        over = schedule.is_over(step)
+        if over or step % schedule.every == 0:
+            self._evaluate(step, encoder, given["lr_scheduler"].get_last_lr()[0])
+            self._decide(step, over)
+            facts = self.progress.facts(schedule.total, self._used_s)
+            save_checkpoint(self.work, encoder, given["optimizer"], state, facts)
+        control.should_training_stop |= bool(self.progress.stopped)
+        self._tell(step)
+
+    @property
+    def _used_s(self) -> float:
+        return self.progress.used_s + self.schedule.elapsed_s
+
+    def _decide(self, step: int, over: bool) -> None:
+        if step >= self.schedule.planned:
+            self.progress.stopped = "epochs"
+        elif over:
+            self.progress.stopped = "time"
+        elif self.progress.stale >= self.progress.patience:
+            self.progress.stopped = "patience"
+
+    def _tell(self, step: int) -> None:
+        if self.on_progress is None or (step % _PROGRESS_STEPS and not self.progress.stopped):
+            return
+        metric = self.progress.best if math.isfinite(self.progress.best) else None
+        left_s = 0.0 if self.progress.stopped else self.schedule.left_s(step)
+        self.on_progress(step, self.schedule.total, left_s, metric)
+
+    def _evaluate(self, step: int, encoder: Encoder, learning_rate: float) -> None:
+        began, progress = time.monotonic(), self.progress
+        encoder.eval()
+        loss, metric = self.validation.evaluate(encoder)
+        encoder.train()
+        progress.stale = 0 if metric > progress.best else progress.stale + 1
+        if metric >= progress.best:  # of equals the later one, trained with a smaller rate
+            progress.best = metric
+            save_best(self.work, encoder)
+        self.schedule.evaluation_s = time.monotonic() - began
+        progress.history.append(
+            {
+                "step": float(step),
+                "loss": loss,
+                "metric": metric,
+                "learning_rate": learning_rate,
+                "seconds": self._used_s,
+            }
+        )
