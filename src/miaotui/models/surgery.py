@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from miaotui.errors import ModelError
 from miaotui.models.encoder import Encoder
-from miaotui.models.shape import LayerShape
+from miaotui.models.shape import EncoderShape, LayerShape
 
 
 def keep_heads_and_neurons(
@@ -18,7 +18,7 @@ def keep_heads_and_neurons(
     """Keeps those heads and feed-forward neurons of each layer, by index, in that order."""
     _refuse_low_rank(encoder)
     layers = tuple(LayerShape(len(h), len(n)) for h, n in zip(heads, neurons, strict=True))
-    smaller = Encoder(replace(encoder.shape, layers=layers))
+    smaller = _blank(replace(encoder.shape, layers=layers))
     state = encoder.state_dict()
     for i, (h, n) in enumerate(zip(heads, neurons, strict=True)):
         inner = (
@@ -34,6 +34,12 @@ def keep_heads_and_neurons(
     return smaller.eval()
 
 
+def _blank(shape: EncoderShape) -> Encoder:
+    """An encoder to fill; the caller's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        return Encoder(shape)
+
+
 def _cut(state: dict[str, Tensor], name: str, kept: Tensor, dim: int) -> None:
     if name in state:
         state[name] = state[name].index_select(dim, kept.long())
@@ -47,7 +53,7 @@ def _refuse_low_rank(encoder: Encoder) -> None:
 def keep_layers(encoder: Encoder, kept: Sequence[int]) -> Encoder:
     """Keeps whole layers, by index, in that order."""
     shape = replace(encoder.shape, layers=tuple(encoder.shape.layers[i] for i in kept))
-    smaller = Encoder(shape)
+    smaller = _blank(shape)
     state = {n: t for n, t in encoder.state_dict().items() if not n.startswith("layers.")}
     for new, old in enumerate(kept):
         layer: nn.Module = encoder.layers[old]
@@ -71,6 +77,6 @@ def factorize(encoder: Encoder, factors: Mapping[str, Factors]) -> Encoder:
         state[f"{name}.first.weight"] = first
         state[f"{name}.second.weight"] = second
         state[f"{name}.second.bias"] = state.pop(f"{name}.bias")
-    smaller = Encoder(replace(encoder.shape, layers=tuple(layers)))
+    smaller = _blank(replace(encoder.shape, layers=tuple(layers)))
     smaller.load_state_dict(state)
     return smaller.eval()

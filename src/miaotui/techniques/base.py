@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from miaotui.errors import DataError, RecipeError
+
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
 
@@ -24,3 +26,21 @@ class TechniqueBase(BaseModel, ABC):
     def finish(self, model: "Model") -> "Model":
         """The model once recoveries are over."""
         return model
+
+
+def first_rows(technique: str, calibration: "Calibration", count: int) -> "Calibration":
+    """At most `count` calibration rows; a DataError where there are none to look at."""
+    if not len(calibration.rows):
+        raise DataError(f"{technique}: there are no calibration rows; give it training rows")
+    return calibration.first(count)
+
+
+def check_skip(technique: str, model: "Model", skip: tuple[str, ...]) -> None:
+    """Refuses by name a prefix that no module of the model starts with."""
+    names = [name for name, _ in model.module.named_modules()]
+    for prefix in skip:
+        if not any(name.startswith(prefix.rstrip(".")) for name in names):
+            raise RecipeError(
+                f"{technique}: skip names {prefix}, which no module starts with; "
+                "give prefixes such as layers.0. or layers.1.down"
+            )

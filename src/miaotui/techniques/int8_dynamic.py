@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from miaotui.models.precision import Kind, LinearPrecision, Precision
-from miaotui.techniques.base import TechniqueBase
+from miaotui.techniques.base import TechniqueBase, check_skip
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
@@ -19,10 +19,11 @@ class Int8Dynamic(TechniqueBase):
     def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
         from miaotui.models.model import linears
 
+        check_skip(self.name, model, self.skip)
         names = [
             name
             for name in linears(model.module)
             if name.startswith("layers.") or not model.has_adapter
         ]
         int8 = Precision(dict.fromkeys(names, LinearPrecision(Kind.INT8_DYNAMIC)))
-        return replace(model, precision=int8.without(self.skip) if self.skip else int8)
+        return replace(model, precision=int8.without(self.skip))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import gcd
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy import ndarray
 from pydantic import Field
 
 from miaotui.models.precision import Kind, LinearPrecision, Precision
-from miaotui.techniques.base import TechniqueBase
+from miaotui.techniques.base import TechniqueBase, check_skip, first_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,8 +36,9 @@ class Int8Static(TechniqueBase):
     def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
         from miaotui.models.model import linears
 
+        check_skip(self.name, model, self.skip)
         names = [n for n in linears(model.encoder) if n.startswith("layers.")]
-        samples = _samples(model, calibration.first(self.rows), names)
+        samples = _samples(model, first_rows(self.name, calibration, self.rows), names)
         choose: Callable[[ndarray], Range] = {
             "minmax": _minmax,
             "percentile": self._percentile,
@@ -44,8 +46,7 @@ class Int8Static(TechniqueBase):
         }[self.calibrator]
         ranges = {name: choose(sample) for name, sample in samples.items()}
         int8 = {n: LinearPrecision(Kind.INT8_STATIC, *r) for n, r in ranges.items()}
-        precision = Precision(int8, self.calibrator)
-        return replace(model, precision=precision.without(self.skip) if self.skip else precision)
+        return replace(model, precision=Precision(int8, self.calibrator).without(self.skip))
 
     def _percentile(self, sample: Float64[ndarray, " values"]) -> Range:
         low, high = np.percentile(sample, (100 - self.percentile, self.percentile))
@@ -63,11 +64,20 @@ def _samples(
 
     def look(name: str, x: "Tensor") -> None:
         flat = x.flatten().numpy()
-        step = max(1, len(flat) // per_batch)
+        step = _stride(len(flat) // per_batch, x.shape[-1])
         seen[name].append(np.concatenate([flat[::step], [flat.min(), flat.max()]]))
 
     observe(model.encoder, calibration.rows, names, look)
     return {name: np.concatenate(parts).astype(np.float64) for name, parts in seen.items()}
+
+
+def _stride(wanted: int, features: int) -> int:
+    """The next stride that shares no factor with the width: any other would visit the same few
+    features in every token, and miss those whose values are large."""
+    step = max(1, wanted)
+    while gcd(step, features) > 1:
+        step += 1
+    return step
 
 
 def _minmax(sample: Float64[ndarray, " values"]) -> Range:

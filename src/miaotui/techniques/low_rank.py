@@ -1,11 +1,11 @@
 """Factorizes linears, weighing what their inputs really are."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from miaotui.errors import RecipeError
-from miaotui.techniques.base import TechniqueBase
+from miaotui.techniques.base import TechniqueBase, first_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ class LowRank(TechniqueBase):
     """`ranks` by linear ("layers.0.up"), or one `ratio` of the full rank for every FFN linear."""
 
     name: Literal["low-rank"] = "low-rank"
-    ranks: dict[str, int] = Field(default_factory=dict)
+    ranks: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     ratio: float | None = Field(default=None, gt=0, le=1)
     rows: int = Field(default=256, ge=1)
 
@@ -33,7 +33,7 @@ class LowRank(TechniqueBase):
         from miaotui.models.surgery import factorize
 
         ranks = self._ranks(model)
-        rows = calibration.first(self.rows).rows
+        rows = first_rows(self.name, calibration, self.rows).rows
         moments = second_moments(model.encoder, rows, list(ranks))
         state = model.encoder.state_dict()
         factors = {
@@ -55,8 +55,9 @@ class LowRank(TechniqueBase):
             return {name: max(1, round(width * self.ratio)) for name, width in ffn.items()}
         for name, rank in self.ranks.items():
             if name not in widths:
-                raise RecipeError(f"low-rank: there is no linear {name}; as {next(iter(widths))}")
-            if not 1 <= rank <= widths[name]:
+                known = ", ".join(widths) or "none, all were removed"
+                raise RecipeError(f"low-rank: there is no linear {name}; those left: {known}")
+            if rank > widths[name]:
                 raise RecipeError(
                     f"low-rank: rank {rank} exceeds width {widths[name]} of {name}; "
                     f"choose a rank <= {widths[name]}"

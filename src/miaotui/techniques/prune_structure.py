@@ -1,14 +1,18 @@
 """Removes attention heads and feed-forward neurons: importance, a mask solved against measured
 time, and a least-squares correction of what remains."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from miaotui.techniques.base import TechniqueBase
+from miaotui.errors import RecipeError
+from miaotui.techniques.base import TechniqueBase, first_rows
 
 if TYPE_CHECKING:
+    from miaotui.models.latency_table import LatencyTable
     from miaotui.models.model import Calibration, Model
+    from miaotui.models.shape import EncoderShape
 
 
 class PruneStructure(TechniqueBase):
@@ -29,12 +33,24 @@ class PruneStructure(TechniqueBase):
         from miaotui.models.mask import best_mask
         from miaotui.models.surgery import keep_heads_and_neurons
 
-        encoder, rows = model.encoder, calibration.first(self.rows)
+        encoder, rows = model.encoder, first_rows(self.name, calibration, self.rows)
+        table = calibration.latency or arithmetic_table(encoder.shape)
+        self._check_reachable(encoder.shape, table)
         score = fisher_importance if self.importance == "fisher" else activation_importance
         importance = score(encoder, rows, model.task.problem)
-        table = calibration.latency or arithmetic_table(encoder.shape)
         mask = best_mask(importance, table, self.keep_time, self.round_neurons_to)
         smaller = keep_heads_and_neurons(encoder, mask.heads, mask.neurons)
         if self.correct and self.keep_time < 1:
             smaller = corrected(encoder, smaller, mask, rows.rows)
         return model.with_module(smaller)
+
+    def _check_reachable(self, shape: "EncoderShape", table: "LatencyTable") -> None:
+        from miaotui.models.shape import LayerShape
+
+        empty = replace(shape, layers=(LayerShape(0, 0),) * len(shape.layers))
+        whole, least = (table.predict(s) - table.fixed_ms for s in (shape, empty))
+        if least > self.keep_time * whole:
+            raise RecipeError(
+                f"prune-structure: keep_time {self.keep_time} cannot be reached, since layers with "
+                f"nothing in them still take {least / whole:.2f} of the time; choose more than that"
+            )
