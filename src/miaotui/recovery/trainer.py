@@ -66,8 +66,9 @@ def distil(  # noqa: PLR0913  (a training's inputs)
 ) -> Recovered:
     """Trains a copy of `student` towards the teacher's outputs; goes on from `work` if it can.
 
-    `seconds` bounds this call. `on_step` runs after each step with the share that is done. A
-    teacher that does not fit the student or the rows is a RecipeError.
+    `work` is this training's own and is removed when it ends. `seconds` bounds this call.
+    `on_step` runs after each step with the share that is done. A teacher that does not fit the
+    student or the rows is a RecipeError.
     """
     _check_teacher(student.encoder, teacher, rows, settings)
     data = TrainingRows(rows, targets, labelled, teacher)
@@ -145,7 +146,8 @@ def _train(
         shutil.rmtree(outside.work, ignore_errors=True)
     else:
         progress.restore_(found[1])
-        schedule.total = min(schedule.planned, found[1]["total"])
+        if math.isfinite(outside.seconds):
+            schedule.total = min(schedule.planned, found[1]["total"])
     batches = LengthBatches(data.rows, settings.batch, settings.seed)
     watch = Watch(
         progress,

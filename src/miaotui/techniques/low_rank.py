@@ -55,8 +55,8 @@ class LowRank(TechniqueBase):
             return {name: max(1, round(width * self.ratio)) for name, width in ffn.items()}
         for name, rank in self.ranks.items():
             if name not in widths:
-                known = ", ".join(widths) or "none, all were removed"
-                raise RecipeError(f"low-rank: there is no linear {name}; those left: {known}")
+                example = next((f"name one such as {w}" for w in widths), "all were removed")
+                raise RecipeError(f"low-rank: there is no linear {name}; {example}")
             if rank > widths[name]:
                 raise RecipeError(
                     f"low-rank: rank {rank} exceeds width {widths[name]} of {name}; "
