@@ -8,6 +8,7 @@ from enum import StrEnum
 from miaotui.errors import BudgetError
 
 SMALLEST_TIME_BUDGET_S = 60.0
+SMALLEST_MEMORY_BYTES = 50_000_000
 
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?\s*$")
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -30,12 +31,14 @@ class Budget:
     """The limits of one optimization.
 
     `max_drop` is absolute, in the metric's own units (0.01 is one point of accuracy).
+    `max_memory_bytes` bounds the peak of a process that does nothing but serve the model.
     """
 
     max_drop: float = 0.01
     objective: Objective = Objective.THROUGHPUT
     time_budget_s: float = 600.0
     target_p99_ms: float | None = None
+    max_memory_bytes: int | None = None
     strict: bool = False
 
     def __post_init__(self) -> None:
@@ -54,6 +57,16 @@ class Budget:
             raise BudgetError(
                 f"target p99 is {self.target_p99_ms} ms; expected more than 0, as 5ms"
             )
+        if self.max_memory_bytes is not None and self.max_memory_bytes < SMALLEST_MEMORY_BYTES:
+            raise BudgetError(
+                f"max memory is {self.max_memory_bytes} bytes; Python and an engine alone take "
+                f"more than {SMALLEST_MEMORY_BYTES // 1_000_000}MB, give at least that"
+            )
+
+    @property
+    def ranks_by(self) -> Objective:
+        """What trials are ranked by: a target p99 makes it the latency."""
+        return self.objective if self.target_p99_ms is None else Objective.LATENCY
 
 
 def parse_drop(text: str) -> float:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from miaotui.cascade import open_stages
 from miaotui.engines import engine_adapter
 from miaotui.errors import BundleError, ModelError, OutputError
 from miaotui.hardware import Machine, probe
@@ -28,7 +29,6 @@ from miaotui.tasks.text_classification import open_task
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.safetensors"
-ENGINE_FOLDER = "engine"
 _WATCHED = ("onnxruntime", "openvino", "torch", "tokenizers")
 
 
@@ -168,7 +168,7 @@ def open_bundle(bundle: Bundle, cores: int | None = None) -> Predictor:
     except (ValidationError, ModelError) as error:
         raise BundleError(f"{bundle.folder}: {str(error).splitlines()[0]}") from error
     usable = min(cores or bundle.manifest["environment"]["cores"], machine.cores)
-    session = engine.open(bundle.folder / ENGINE_FOLDER, usable)
+    session = open_stages(engine, bundle.folder, usable)
     return Predictor(task, session, bundle.differences(machine))
 
 

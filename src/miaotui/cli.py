@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from miaotui.budget import Budget, Objective, parse_drop, parse_duration
+from miaotui.budget import Budget, Objective, parse_bytes, parse_drop, parse_duration
 from miaotui.errors import BudgetError, MiaotuiError
 from miaotui.quiet import silence_telemetry
 
@@ -140,6 +140,7 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
     metric: str | None = None,
     objective: Objective = Objective.THROUGHPUT,
     target_p99: Annotated[str | None, typer.Option(help="as 5ms")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="of a serving process, as 500MB")] = None,
     time_budget: Annotated[str, typer.Option(help="as 10m")] = "10m",
     cores: Annotated[int | None, typer.Option(min=1)] = None,
     engines: Annotated[str | None, typer.Option(help="comma-separated")] = None,
@@ -161,6 +162,7 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
         objective=objective,
         time_budget_s=parse_duration(time_budget),
         target_p99_ms=parse_duration(target_p99, "ms") * 1e3 if target_p99 else None,
+        max_memory_bytes=parse_bytes(max_memory) if max_memory else None,
         strict=strict,
     )
     from miaotui.pipeline import OptimizeOptions, RowsOptions

@@ -6,14 +6,14 @@ from itertools import islice
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.engines.base import Session
+from miaotui.engines.base import RowRunner
 from miaotui.tasks.base import Answer, EncodedRows, Task, Text
 
 
 class Predictor:
     """A task and a session over its model; safe to call from several threads."""
 
-    def __init__(self, task: Task, session: Session, warnings: Sequence[str] = ()) -> None:
+    def __init__(self, task: Task, session: RowRunner, warnings: Sequence[str] = ()) -> None:
         self.task = task
         self.session = session
         self.warnings = tuple(warnings)

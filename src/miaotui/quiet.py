@@ -1,7 +1,12 @@
-"""Switches off what third-party packages would send home from our processes."""
+"""Switches off what third-party packages would send home from our processes, and their chatter."""
 
+import io
+import logging
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 
 SWITCHES = {
     # onnxruntime: no uploader, no device id under the user's cache (official builds upload).
@@ -26,6 +31,19 @@ def silence_telemetry() -> None:
     os.environ.update(SWITCHES)
     _block_openvino_sender()
     _silence_imported()
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keeps warnings, log lines under errors and progress bars of libraries off the terminal, and
+    off stdout, which belongs to our one document. Not for code of ours: its warnings matter."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def _block_openvino_sender() -> None:

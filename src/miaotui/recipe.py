@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from miaotui.engines import ENGINES, Engine
 from miaotui.errors import RecipeError
@@ -41,13 +41,33 @@ Step = Annotated[
 Quantization = Int8Dynamic | Int8Static | BFloat16
 
 
+class FirstStage(BaseModel):
+    """A smaller model in front, which answers the share of the rows that it is surest of.
+
+    The confidence that this takes is found on the validation rows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    answers: float = Field(gt=0, lt=1)
+    steps: tuple[Step, ...] = ()
+    engine: Engine
+
+    @property
+    def recipe(self) -> "Recipe":
+        """The stage as a recipe of its own."""
+        return Recipe(steps=self.steps, engine=self.engine)
+
+
 class Recipe(BaseModel):
-    """Frozen intent: techniques and recoveries in order, then the engine with its settings."""
+    """Frozen intent: techniques and recoveries in order, then the engine with its settings; with
+    `first`, a cascade whose last stage this is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: tuple[Step, ...] = ()
     engine: Engine
+    first: FirstStage | None = None
 
     @property
     def key(self) -> str:
@@ -61,7 +81,15 @@ class Recipe(BaseModel):
         steps = [_step_title(step) for step in self.steps]
         engine = self.engine
         streams = f" x{engine.streams}" if engine.streams > 1 else ""
-        return " + ".join([*steps, f"{engine.name}/{engine.layout.kind}{streams}"])
+        own = " + ".join([*steps, f"{engine.name}/{engine.layout.kind}{streams}"])
+        if self.first is None:
+            return own
+        return f"[{self.first.recipe.title}] for {self.first.answers:.0%}, then [{own}]"
+
+    @property
+    def without_first(self) -> "Recipe":
+        """The recipe without a first stage in front."""
+        return self.model_copy(update={"first": None})
 
     @property
     def shaping(self) -> tuple[Step, ...]:
@@ -109,7 +137,8 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown field {where}; {_valid_fields(first['loc'])}"
     if first["type"].startswith("union_tag"):
-        return f"{where}: unknown name; " + valid.get(str(first["loc"][0]), "")
+        kinds = [valid[str(part)] for part in first["loc"] if str(part) in valid]
+        return f"{where}: unknown name; " + "".join(kinds)
     return f"{where}: {first['msg']}"
 
 
@@ -125,6 +154,8 @@ def _valid_fields(location: tuple[int | str, ...]) -> str:
     }
     owner: type[BaseModel] = Recipe
     for part in location[:-1]:
+        if part == "first":
+            owner = FirstStage
         engine: type[BaseModel] | None = ENGINES.get(str(part))
         owner = steps.get(str(part)) or engine or owner
     return "valid ones: " + ", ".join(owner.model_fields)

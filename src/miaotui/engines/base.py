@@ -26,6 +26,14 @@ class Runner(Protocol):
     def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]: ...
 
 
+class RowRunner(Protocol):
+    """Runs encoded rows, whatever is behind it: one session, or a cascade of two."""
+
+    def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]: ...
+
+    def close(self) -> None: ...
+
+
 class Session:
     """Runs encoded rows through a runner by a layout, results in the caller's order.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from miaotui.errors import EngineFailed, EngineUnavailable
 from miaotui.models.precision import Kind
-from miaotui.quiet import silence_telemetry
+from miaotui.quiet import hushed, silence_telemetry
 
 if TYPE_CHECKING:
     import onnx
@@ -52,7 +52,7 @@ def trace(module: "PaddedClassifier") -> "onnx.ModelProto":
     examples = tuple(torch.ones_like(ids) * (name != "types") for name in names)
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), hushed():
             program = torch.onnx.export(
                 module,
                 examples,
@@ -80,11 +80,12 @@ def quantize_dynamically(model: "onnx.ModelProto", reduce_range: bool) -> "onnx.
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         del model.graph.value_info[:]
         onnx.save(model, str(source))
-        quantize_dynamic(
-            str(source),
-            str(target),
-            per_channel=True,
-            reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
-        )
+        with hushed():
+            quantize_dynamic(
+                str(source),
+                str(target),
+                per_channel=True,
+                reduce_range=reduce_range,
+                weight_type=QuantType.QInt8,
+            )
         return onnx.load(str(target))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 SpeedMetric = Literal["throughput", "p50", "p99"]
-PointKind = Literal["free", "compressed", "recovered", "rival", "original"]
+PointKind = Literal["free", "compressed", "recovered", "cascade", "rival", "original"]
 
 RatioTriple = tuple[float, float, float]
 """Low, median and high of how many times better ours is; above 1 ours is the better."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from miaotui import __version__
-from miaotui.bundle import ENGINE_FOLDER, Golden, write_bundle, write_golden
+from miaotui.bundle import Golden, write_bundle, write_golden
+from miaotui.cascade import Cascade
 from miaotui.measure.result import OptimizationResult, SizeBytes
 from miaotui.models.load import WEIGHTS_FILE
 from miaotui.pipeline.options import OptimizeOptions
@@ -18,9 +19,9 @@ from miaotui.pipeline.prove import engine_throughput, prove
 from miaotui.pipeline.summary import summarize
 from miaotui.report.card import card
 from miaotui.report.page import write_report
+from miaotui.search.build import build_recipe, folder_bytes, open_recipe
 from miaotui.search.clock import Clock, Watch
 from miaotui.search.context import Judged
-from miaotui.search.evaluate import build_and_open, folder_bytes
 from miaotui.search.gate import Tested, engine_folder
 from miaotui.search.realize import realize
 from miaotui.search.run import Outcome
@@ -44,10 +45,10 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
     context = prepared.context
     model = realize(chosen.trial.recipe, context)
     folder = engine_folder(context, chosen.trial)
-    ours = chosen.trial.recipe.engine.open(folder, context.cores)
+    ours = open_recipe(chosen.trial.recipe, context, folder)
     base_folder = context.work / "candidates" / "baseline"
-    base_model = realize(outcome.baseline.recipe, context)
-    baseline = build_and_open(outcome.baseline.recipe, base_model, context, base_folder)
+    build_recipe(outcome.baseline.recipe, context, base_folder)
+    baseline = open_recipe(outcome.baseline.recipe, context, base_folder)
     proof = prove(context, prepared.source, ours, baseline, test, clock, watch)
     result = summarize(
         options,
@@ -60,6 +61,7 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
         _sizes(prepared, folder),
         clock.elapsed_s,
         engine_throughput(ours, test),
+        ours.share_answered(test.rows) if isinstance(ours, Cascade) else None,
     )
 
     def fill(draft: Path) -> Mapping[str, Any]:
@@ -86,7 +88,7 @@ def _fill(  # noqa: PLR0913  (everything that goes into a bundle)
     result: OptimizationResult,
 ) -> Mapping[str, Any]:
     recipe, context = chosen.trial.recipe, prepared.context
-    shutil.copytree(engine, draft / ENGINE_FOLDER)
+    shutil.copytree(engine, draft, dirs_exist_ok=True)
     context.model.task.save(draft)
     (draft / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     (draft / RESULT_FILE).write_text(result.model_dump_json(indent=1), encoding="utf-8")

@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from miaotui.bundle import ENGINE_FOLDER, Bundle, read_bundle
+from miaotui.bundle import Bundle, read_bundle
+from miaotui.cascade import ENGINE_FOLDER
 from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
 from miaotui.errors import BundleError, OutputError, RecipeError
 from miaotui.models.load import SHAPE_FILE, find_model, load_model

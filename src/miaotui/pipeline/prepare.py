@@ -20,9 +20,8 @@ from miaotui.measure.quality import check_metric, default_metric, score
 from miaotui.models.load import Source, find_model, load_model
 from miaotui.models.model import Calibration, Model
 from miaotui.pipeline.options import OptimizeOptions
-from miaotui.recipe import Recipe
+from miaotui.search.build import build_and_open
 from miaotui.search.context import Context, Judged
-from miaotui.search.evaluate import build_and_open
 from miaotui.tasks.text_classification import Problem, TextClassification
 
 _WARN_GAP = 0.03
@@ -151,8 +150,7 @@ def judged(context: Context, rows: Rows) -> Judged:
 
 def _original_logits(context: Context, rows: Judged) -> np.ndarray:
     folder = context.work / "engines" / "original"
-    recipe = Recipe(engine=TorchEngine())
-    session = build_and_open(recipe, context.model, context, folder)
+    session = build_and_open(TorchEngine(), context.model, context, folder)
     logits = session.run(rows.rows)
     session.close()
     return logits

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.engines.base import Session
+from miaotui.engines.base import RowRunner
 from miaotui.measure.quality import compare
 from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_interleaved
 from miaotui.models.load import SHAPE_FILE, Source, load_config, load_transformers
@@ -42,8 +42,8 @@ class Proof:
 def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
     context: Context,
     source: Source,
-    ours: Session,
-    baseline: Session,
+    ours: RowRunner,
+    baseline: RowRunner,
     test: Judged,
     clock: Clock,
     watch: Watch,
@@ -103,7 +103,7 @@ def _drop(rival: OpenRival, context: Context, test: Judged) -> float:
     return compare(context.metric, context.problem, test.original, logits, test.targets).drop
 
 
-def engine_throughput(session: Session, test: Judged, rounds: int = 3) -> float:
+def engine_throughput(session: RowRunner, test: Judged, rounds: int = 3) -> float:
     """Rows/s of the session alone, without tokenization."""
     import time
 

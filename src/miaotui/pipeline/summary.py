@@ -13,6 +13,7 @@ from miaotui.measure.result import (
     LatencyMs,
     LatencySamples,
     LayerKept,
+    LayerSensitivity,
     OptimizationResult,
     QualityOutcome,
     RatioTriple,
@@ -23,12 +24,16 @@ from miaotui.measure.result import (
 from miaotui.measure.speed import SpeedResult, ratios
 from miaotui.measure.statistics import Ratio
 from miaotui.models.model import Model
+from miaotui.models.shape import LayerShape
 from miaotui.pipeline.options import OptimizeOptions
 from miaotui.pipeline.prepare import Prepared
 from miaotui.pipeline.prove import Proof
+from miaotui.recipe import Recipe
 from miaotui.search.gate import Tested, keeps
+from miaotui.search.planner import ladder_recipes
 from miaotui.search.run import Outcome
 from miaotui.search.trials import Trial
+from miaotui.techniques import DropLayers
 
 _CALLS_SHOWN = 2000
 
@@ -44,6 +49,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
     size_bytes: SizeBytes,
     seconds: float,
     engine_rows_per_s: float,
+    share_first: float | None,
 ) -> OptimizationResult:
     """The JSON document of `optimize`."""
     budget = options.budget
@@ -56,7 +62,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
         quality=_quality(chosen, budget),
         speed=_speed(proof, budget),
         size_bytes=size_bytes,
-        notes=[*prepared.notes, *outcome.notes, *_notes(chosen, budget)],
+        notes=[*prepared.notes, *outcome.notes, *_notes(chosen, share_first)],
         details=Details(
             max_drop=budget.max_drop,
             command=options.command or None,
@@ -67,7 +73,8 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
             },
             front=[_point(t, chosen.trial) for t in outcome.trials if t.ok],
             ladder=_ladder(outcome, chosen.trial),
-            layers=_layers(prepared.context.model, model),
+            layers=_layers(prepared.context.model, model, chosen.trial.recipe),
+            sensitivity=[LayerSensitivity(layer=s.layer, drop=s.drop) for s in outcome.sensitivity],
             latency_ms=LatencySamples(
                 optimized=proof.ours.latency_ms.values[:_CALLS_SHOWN],
                 baseline=proof.baseline.latency_ms.values[:_CALLS_SHOWN],
@@ -98,7 +105,9 @@ def _quality(chosen: Tested, budget: Budget) -> QualityOutcome:
     )
 
 
-def _notes(chosen: Tested, budget: Budget) -> list[str]:
+def _notes(chosen: Tested, share_first: float | None) -> list[str]:
+    if share_first is not None:
+        return [f"a cascade: its first stage answers {share_first:.0%} of the test rows"]
     if chosen.passed:
         return []
     return [
@@ -167,24 +176,22 @@ def _point(trial: Trial, chosen: Trial) -> FrontPoint:
 
 def _ladder(outcome: Outcome, chosen: Trial) -> list[LadderStep]:
     """From the original as it comes, one thing changed at a time, to the answer."""
-    free = [t for t in outcome.trials if t.ok and t.origin == "free"]
+    alone = {t.recipe.key: t for t in outcome.trials if t.ok}
+    runtime, tuned = ladder_recipes(chosen.recipe)
     engine = chosen.recipe.engine
-    steps: list[tuple[str, Trial | None]] = [("original", free[0] if free else None)]
-    float_first = [t for t in free if not t.recipe.steps and t.recipe.engine.name == engine.name]
-    steps.append((f"runtime: {engine.name}", float_first[0] if float_first else None))
-    same = [t for t in float_first if t.recipe.engine == engine]
-    steps.append(
-        (f"layout: {engine.layout.kind}, {engine.streams} streams", same[-1] if same else None)
-    )
-    quantized = [
-        t
-        for t in free
-        if t.recipe.quantizing == chosen.recipe.quantizing and t.recipe.engine == engine
+    steps: list[tuple[str, Trial | None]] = [
+        ("original", next((t for t in outcome.trials if t.ok), None)),
+        (f"runtime: {engine.name}", alone.get(runtime.key)),
+        (f"layout: {engine.layout.kind}, {engine.streams} streams", alone.get(tuned.key)),
     ]
     if chosen.recipe.quantizing:
-        steps.append(("precision", quantized[0] if quantized else None))
+        quantized = tuned.model_copy(update={"steps": chosen.recipe.quantizing})
+        same = quantized.model_copy(update={"engine": engine})
+        steps.append(("precision", alone.get(same.key)))
     if chosen.recipe.shaping:
-        steps.append(("compression", chosen))
+        steps.append(("compression", alone.get(chosen.recipe.without_first.key)))
+    if chosen.recipe.first is not None:
+        steps.append(("cascade", chosen))
     return [
         LadderStep(
             step=name,
@@ -196,13 +203,22 @@ def _ladder(outcome: Outcome, chosen: Trial) -> list[LadderStep]:
     ]
 
 
-def _layers(before: Model, after: Model) -> list[LayerKept]:
+def _layers(before: Model, after: Model, recipe: Recipe) -> list[LayerKept]:
     if not before.has_adapter or not after.has_adapter:
         return []
-    old, new = before.encoder.shape.layers, after.encoder.shape.layers
-    if len(old) != len(new):
-        return []
+    shapes = before.encoder.shape.layers
+    places = list(range(len(shapes)))
+    for step in recipe.shaping:
+        if isinstance(step, DropLayers):
+            places = [places[i] for i in step.keep]
+    kept = dict(zip(places, after.encoder.shape.layers, strict=True))
+    nothing = LayerShape(0, 0)
     return [
-        LayerKept(heads_before=a.heads, heads_kept=b.heads, ffn_before=a.ffn, ffn_kept=b.ffn)
-        for a, b in zip(old, new, strict=True)
+        LayerKept(
+            heads_before=a.heads,
+            heads_kept=kept.get(i, nothing).heads,
+            ffn_before=a.ffn,
+            ffn_kept=kept.get(i, nothing).ffn,
+        )
+        for i, a in enumerate(shapes)
     ]

@@ -35,7 +35,7 @@ class Distillation(Training):
     """
 
     kind: Literal["distil"] = "distil"
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
     temperature: float = Field(default=2.0, gt=0)
     alpha_hard: float = Field(default=0.1, ge=0)
     hidden_weight: float = Field(default=1.0, ge=0)

@@ -12,6 +12,7 @@ MARKS = {
     "free": "M-4.4-4.4H4.4V4.4H-4.4Z",
     "compressed": "M0-5.4L5.2 4H-5.2Z",
     "recovered": "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0-5 0Z",
+    "cascade": "M-5-3H5L0 1Z M-5 1H5L0 5Z",
     "rival": "M-4-5.4L0-1.4L4-5.4L5.4-4L1.4 0L5.4 4L4 5.4L0 1.4L-4 5.4L-5.4 4L-1.4 0L-5.4-4Z",
 }
 """A shape for each kind of point, so that colour is not needed to tell them apart."""

@@ -1,8 +1,6 @@
 """OpenVINO as it comes (padded, dynamic shapes), and with NNCF's int8."""
 
-import sys
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +11,7 @@ from numpy import ndarray
 from miaotui.engines.base import Runner, feeds
 from miaotui.engines.layouts import Batch, Padded
 from miaotui.hardware import Machine
-from miaotui.quiet import silence_telemetry
+from miaotui.quiet import hushed, silence_telemetry
 from miaotui.rivals.base import Rival, Stock, missing_package
 
 _CALIBRATION_ROWS = 300
@@ -57,8 +55,7 @@ def _quantized(network: Any, stock: Stock, names: list[str]) -> Any:
     nncf.set_log_level("ERROR")
     chosen = stock.calibration.select(range(min(_CALIBRATION_ROWS, len(stock.calibration))))
     samples = [feeds(batch, names) for batch in Padded(batch=1).batches(chosen)]
-    # Its progress bars go to stdout, which belongs to the one JSON document.
-    with redirect_stdout(sys.stderr):
+    with hushed():
         return nncf.quantize(
             network,
             nncf.Dataset(_Samples(samples)),

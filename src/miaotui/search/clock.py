@@ -26,9 +26,13 @@ class Clock:
         return self.budget_s - self.elapsed_s
 
     @property
+    def search_s(self) -> float:
+        """The search's part of the budget."""
+        return min(self.budget_s * SEARCH_SHARE, max(self.budget_s - PROOF_S, self.budget_s * 0.25))
+
+    @property
     def search_left_s(self) -> float:
-        ends = min(self.budget_s * SEARCH_SHARE, max(self.budget_s - PROOF_S, self.budget_s * 0.25))
-        return ends - self.elapsed_s
+        return self.search_s - self.elapsed_s
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """What every trial of one search shares: the original, its rows, the machine, where to work."""
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -61,9 +64,35 @@ class Context:
         return score(self.metric, self.selection.original, self.selection.targets)
 
     @property
+    def can_be_sure(self) -> bool:
+        """Whether answers have a confidence; those of a regression have none."""
+        return self.problem is not Problem.REGRESSION
+
+    @property
+    def block_tokens(self) -> int:
+        """Room of a packed block: nearly all training rows fit, two of the usual length do."""
+        lengths = self.train.rows.lengths
+        wanted = max(float(np.quantile(lengths, 0.99)), 2 * float(lengths.mean()))
+        return int(-(-wanted // 32) * 32)
+
+    @property
+    def single_edges(self) -> tuple[int, ...]:
+        """Every eighth length up to the longest usual one, then wider steps: for one row a call."""
+        longest = int(np.quantile(self.train.rows.lengths, 0.995))
+        fine = tuple(range(8, longest + 8, 8))[:24]
+        return (*fine, *(e for e in (96, 128, 192, 256, 384, 512) if e > fine[-1]))
+
+    @property
     def edges(self) -> tuple[int, ...]:
         """Bucket lengths from training rows: quantiles rounded up to eights, then the longest."""
         lengths = self.train.rows.lengths
         cuts = np.quantile(lengths, (0.15, 0.35, 0.55, 0.75, 0.9, 0.99))
         rounded = sorted({int(-(-cut // 8) * 8) for cut in cuts})
         return (*rounded, *(e for e in (128, 256, 512) if e > rounded[-1]))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Whole or not at all, so that an interrupted search never reads half a file."""
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(content), encoding="utf-8")
+    os.replace(draft, path)

@@ -7,27 +7,31 @@ from pathlib import Path
 
 import numpy as np
 
-from miaotui.engines.base import Session
-from miaotui.errors import EngineFailed, EngineUnavailable, MiaotuiError
-from miaotui.measure.quality import compare, same_answers
-from miaotui.models.model import Model
+from miaotui.errors import EngineFailed, EngineUnavailable
+from miaotui.measure.quality import compare, equal_answers, same_answers
 from miaotui.predictor import Predictor
 from miaotui.recipe import Recipe
-from miaotui.search.context import Context
-from miaotui.search.realize import Progress, realize
+from miaotui.search.build import build_recipe, folder_bytes, open_recipe
+from miaotui.search.context import Context, Judged
+from miaotui.search.memory import serving_memory_bytes
+from miaotui.search.realize import Progress
 from miaotui.search.trials import Origin, Trial, TrialStore
 from miaotui.tasks.base import Text
+from miaotui.tasks.text_classification import Problem
 
 _ROUND_S = 0.6
 _ROUNDS = 3
-_CALLS = 60
+_FEWEST_ROWS = 128
+_CALLS = 300
+_LATENCY_S = 3.0
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
     recipe: Recipe,
     origin: Origin,
     context: Context,
     store: TrialStore,
+    measures_memory: bool = False,
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Trial:
@@ -37,76 +41,77 @@ def evaluate(
     if known is not None:
         return known
     began = time.monotonic()
-    try:
-        model = realize(recipe, context, seconds, progress)
-        measured = _measure(recipe, origin, model, context)
-    except (EngineUnavailable, EngineFailed) as error:
-        measured = Trial(recipe=recipe, origin=origin, error=str(error))
-    return store.put(measured.model_copy(update={"seconds": time.monotonic() - began}))
-
-
-def _measure(recipe: Recipe, origin: Origin, model: Model, context: Context) -> Trial:
     folder = context.work / "engines" / recipe.key
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        session = build_and_open(recipe, model, context, folder)
-        chosen = context.selection
-        logits = session.run(chosen.rows)
-        report = compare(context.metric, context.problem, chosen.original, logits, chosen.targets)
-        predictor = Predictor(context.model.task, session)
-        p50, p99 = _latency_ms(predictor, chosen.texts)
-        throughput = _throughput(predictor, chosen.texts)
-        session.close()
-        return Trial(
-            recipe=recipe,
-            origin=origin,
-            quality=report.optimized,
-            drop=report.drop,
-            same_answers=same_answers(context.problem, chosen.original, logits),
-            throughput_rows_per_s=throughput,
-            p50_ms=p50,
-            p99_ms=p99,
-            size_bytes=folder_bytes(folder),
-        )
+        build_recipe(recipe, context, folder, seconds, progress)
+        memory = serving_memory_bytes(recipe, context, folder) if measures_memory else None
+        facts = _measure(recipe, context, folder) | {"memory_bytes": memory}
+        trial = Trial.model_validate({"recipe": recipe, "origin": origin, **facts})
+    except (EngineUnavailable, EngineFailed) as error:
+        trial = Trial(recipe=recipe, origin=origin, error=str(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    return store.put(trial.model_copy(update={"seconds": time.monotonic() - began}))
 
 
-def build_and_open(recipe: Recipe, model: Model, context: Context, folder: Path) -> Session:
-    """Lowers the model and opens it; an engine library's own failure becomes an EngineFailed."""
-    try:
-        recipe.engine.build(model, context.train, folder)
-        return recipe.engine.open(folder, context.cores)
-    except MiaotuiError:
-        raise
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EngineFailed(f"{recipe.engine.name}: {reason}") from error
-
-
-def folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _throughput(predictor: Predictor, texts: Sequence[Text]) -> float:
-    """Rows/s, text in to answer out: median of a few short rounds."""
+def _measure(recipe: Recipe, context: Context, folder: Path) -> dict[str, object]:
+    chosen = context.selection
+    runner = open_recipe(recipe, context, folder)
+    runner.run(chosen.rows.select(range(min(_FEWEST_ROWS, len(chosen.rows)))))
     began = time.perf_counter()
-    predictor(texts)
-    repeats = max(1, round(_ROUND_S / (time.perf_counter() - began)))
+    logits = runner.run(chosen.rows)
+    rows_per_s = len(chosen.rows) / (time.perf_counter() - began)
+    report = compare(context.metric, context.problem, chosen.original, logits, chosen.targets)
+    predictor = Predictor(context.model.task, runner)
+    p50, p99 = _latency_ms(predictor, chosen.texts)
+    throughput = _throughput(predictor, chosen.texts, rows_per_s)
+    runner.close()
+    return {
+        "quality": report.optimized,
+        "drop": report.drop,
+        "same_answers": same_answers(context.problem, chosen.original, logits),
+        "divergence": _divergence(context.problem, chosen, logits),
+        "throughput_rows_per_s": throughput,
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "size_bytes": folder_bytes(folder),
+    }
+
+
+def _divergence(problem: Problem, rows: Judged, logits: np.ndarray) -> float:
+    """See `Trial.divergence`."""
+    if problem is not Problem.REGRESSION:
+        return float(1 - equal_answers(problem, rows.original, logits).mean())
+    spread = float(rows.original.std()) or 1.0
+    return float(np.sqrt(np.mean((logits - rows.original) ** 2))) / spread
+
+
+def _throughput(predictor: Predictor, texts: Sequence[Text], rows_per_s: float) -> float:
+    """Rows/s, text in to answer out: median of a few short rounds. `rows_per_s` says about how
+    many rows fill a round; a slow configuration gets a prefix of them."""
+    wanted = max(_FEWEST_ROWS, int(rows_per_s * _ROUND_S))
+    repeats = max(1, round(wanted / len(texts)))
+    sample = texts[: min(wanted, len(texts))]
     speeds = []
     for _ in range(_ROUNDS):
         began = time.perf_counter()
         for _ in range(repeats):
-            predictor(texts)
-        speeds.append(repeats * len(texts) / (time.perf_counter() - began))
+            predictor(sample)
+        speeds.append(repeats * len(sample) / (time.perf_counter() - began))
     return float(np.median(speeds))
 
 
 def _latency_ms(predictor: Predictor, texts: Sequence[Text]) -> tuple[float, float]:
-    """p50 and p99 of batch-1 calls after one warm call of each length class."""
+    """p50 and p99 of batch-1 calls, each text warmed up by one call before; the slow are called
+    less often."""
+    began = time.perf_counter()
     chosen = [texts[i % len(texts)] for i in range(_CALLS)]
-    for text in chosen[: _CALLS // 2]:
+    for made, text in enumerate(chosen, 1):
         predictor([text])
+        if time.perf_counter() - began > _LATENCY_S / 2:
+            chosen = chosen[:made]
+            break
     times = []
     for text in chosen:
         began = time.perf_counter()

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from miaotui.budget import Budget
 from miaotui.search.trials import Trial
 
@@ -9,44 +11,55 @@ _MOST_FROZEN = 5
 
 
 def allowed(trial: Trial, budget: Budget) -> bool:
-    """Whether the selection rows say that a trial keeps the limit; 0% asks for equal answers."""
-    if not trial.ok:
+    """Whether the selection rows say that a trial keeps the limits; 0% asks for equal answers."""
+    if not trial.ok or not fits_memory(trial, budget):
         return False
     return trial.same_answers if budget.max_drop == 0 else trial.drop <= budget.max_drop
 
 
-def front(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
-    """The trials that no other beats in both drop and cost, cheapest first."""
+def fits_memory(trial: Trial, budget: Budget) -> bool:
+    limit, taken = budget.max_memory_bytes, trial.memory_bytes
+    return limit is None or (taken is not None and taken <= limit)
+
+
+def ladder(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
+    """The trials that no other beats in both divergence and cost, cheapest first.
+
+    Divergence, not drop: over a few hundred rows a drop is mostly chance, and a lucky one would
+    leave no safer step to fall back on.
+    """
     chosen: list[Trial] = []
-    for trial in sorted(
-        (t for t in trials if t.ok), key=lambda t: (t.cost(budget.objective), t.drop)
-    ):
-        if not chosen or trial.drop < chosen[-1].drop:
+    for trial in sorted(trials, key=lambda t: (t.cost(budget.ranks_by), t.divergence)):
+        if not chosen or trial.divergence < chosen[-1].divergence:
             chosen.append(trial)
     return chosen
 
 
 def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) -> list[Trial]:
-    """At most five for the test gate, safest first, the tuned original at the head.
+    """At most five for the test gate, safest first, the tuned original at the head; of a longer
+    ladder the cheapest, the safest and some between.
 
-    With a target p99 it is those that meet it, the smallest drop last, so that it is the answer.
+    With a target p99 it is the one that meets it with the smallest drop.
     """
     kept = [t for t in trials if allowed(t, budget) and t.recipe.key != original.recipe.key]
     if budget.target_p99_ms is not None:
         meeting = [t for t in kept if t.p99_ms <= budget.target_p99_ms]
-        meeting.sort(key=lambda t: (t.drop, t.cost(budget.objective)))
+        meeting.sort(key=lambda t: (t.drop, t.cost(budget.ranks_by)))
         return [original, *meeting[:1]]
-    best = front(kept, budget)[: _MOST_FROZEN - 1]
-    faster = [t for t in best if t.cost(budget.objective) < original.cost(budget.objective)]
-    return [original, *reversed(faster)]
+    faster = [t for t in kept if t.cost(budget.ranks_by) < original.cost(budget.ranks_by)]
+    steps = ladder(faster, budget)
+    most = min(_MOST_FROZEN - 1, len(steps))
+    chosen = [steps[round(i)] for i in np.linspace(0, len(steps) - 1, most)]
+    return [original, *reversed(chosen)]
 
 
 def tuned_original(trials: Sequence[Trial], budget: Budget) -> Trial | None:
     """The best float configuration of the untouched model: the honest baseline."""
     floats = [t for t in trials if t.ok and t.origin == "free" and not t.recipe.steps]
-    return min(floats, key=lambda t: t.cost(budget.objective), default=None)
+    fitting = [t for t in floats if fits_memory(t, budget)] or floats
+    return min(fitting, key=lambda t: t.cost(budget.ranks_by), default=None)
 
 
 def best_so_far(trials: Sequence[Trial], budget: Budget) -> Trial | None:
     keeping = [t for t in trials if allowed(t, budget)]
-    return min(keeping, key=lambda t: t.cost(budget.objective), default=None)
+    return min(keeping, key=lambda t: t.cost(budget.ranks_by), default=None)

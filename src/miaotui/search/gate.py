@@ -10,9 +10,8 @@ from numpy import ndarray
 
 from miaotui.budget import Budget
 from miaotui.measure.quality import DropReport, compare
+from miaotui.search.build import build_recipe, open_recipe
 from miaotui.search.context import Context, Judged
-from miaotui.search.evaluate import build_and_open
-from miaotui.search.realize import realize
 from miaotui.search.trials import Trial
 
 FROZEN_FILE = "frozen.json"
@@ -65,8 +64,8 @@ def answer(tested: Sequence[Tested]) -> Tested:
 
 def _logits(context: Context, trial: Trial, test: Judged) -> Float32[ndarray, "rows labels"]:
     folder = engine_folder(context, trial)
-    model = realize(trial.recipe, context)
-    session = build_and_open(trial.recipe, model, context, folder)
+    build_recipe(trial.recipe, context, folder)
+    session = open_recipe(trial.recipe, context, folder)
     logits = session.run(test.rows)
     session.close()
     return logits

@@ -1,8 +1,7 @@
 """A latency table for one runtime: blocks timed at a grid of heads and neurons kept."""
 
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,26 +12,29 @@ from miaotui.models.latency_table import LatencyTable
 from miaotui.models.model import Model
 from miaotui.models.shape import EncoderShape, LayerShape
 from miaotui.recipe import Recipe
+from miaotui.search.build import build_and_open
 from miaotui.search.context import Context
-from miaotui.search.evaluate import build_and_open
 from miaotui.tasks.base import EncodedRows
 
 _ROWS = 192
+_SINGLE_ROWS = 48
 _REPEATS = 5
 """Depth of the stack whose time is divided by: a block alone is too short to time."""
 _DEPTH = 4
 
 
-def latency_table(context: Context, runtime: Recipe, seconds: float = 60.0) -> LatencyTable:
-    """Times stacks of equal blocks in the runtime's own engine, layout and precision.
+def latency_table(
+    context: Context, runtime: Recipe, one_by_one: bool = False, seconds: float = 60.0
+) -> LatencyTable:
+    """Times stacks of equal blocks in the runtime's own engine, layout and precision; rows all
+    together, or one by one where it is the latency that counts.
 
     Depth `_DEPTH + 1` against 1 gives a middle layer's time; the last layer's is what one layer
     takes over none.
     """
     ends = time.monotonic() + seconds
-    shape, rows = context.model.encoder.shape, _rows(context, runtime)
+    shape, rows = context.model.encoder.shape, _rows(context, one_by_one)
     full = shape.layers[0]
-    batch = 1 if len(rows) == 1 else len(rows)
 
     def timed(layers: tuple[LayerShape, ...]) -> float:
         return _seconds_of(context, runtime, replace(shape, layers=layers), rows) * 1e3
@@ -52,14 +54,19 @@ def latency_table(context: Context, runtime: Recipe, seconds: float = 60.0) -> L
         last_heads=last_heads,
         last_ffn=last_ffn,
         fixed_ms=fixed,
-        conditions={"runtime": runtime.title, "rows": batch, "tokens": rows.total_tokens},
+        conditions={
+            "runtime": runtime.title,
+            "rows": sum(len(part) for part in rows),
+            "tokens": sum(part.total_tokens for part in rows),
+            "one_by_one": one_by_one,
+        },
     )
 
 
-def table_error(context: Context, runtime: Recipe, table: LatencyTable) -> float:
+def table_error(context: Context, runtime: Recipe, one_by_one: bool, table: LatencyTable) -> float:
     """Predicted over measured time of the whole unpruned encoder, minus one."""
     shape = context.model.encoder.shape
-    measured = _seconds_of(context, runtime, shape, _rows(context, runtime)) * 1e3
+    measured = _seconds_of(context, runtime, shape, _rows(context, one_by_one)) * 1e3
     return table.predict(shape) / measured - 1
 
 
@@ -74,13 +81,17 @@ def _grid(most: int, shares: tuple[float, ...]) -> list[int]:
     return sorted({max(1, round(most * share)) for share in shares})
 
 
-def _rows(context: Context, runtime: Recipe) -> EncodedRows:
-    """Training rows, as many as fill a few batches, lengths as they come."""
-    count = min(_ROWS, len(context.train.rows))
-    return context.train.rows.select(range(count))
+def _rows(context: Context, one_by_one: bool) -> list[EncodedRows]:
+    """Training rows, lengths as they come: one part that fills a few batches, or single rows."""
+    rows = context.train.rows
+    if one_by_one:
+        return [rows.select([i]) for i in range(min(_SINGLE_ROWS, len(rows)))]
+    return [rows.select(range(min(_ROWS, len(rows))))]
 
 
-def _seconds_of(context: Context, runtime: Recipe, shape: EncoderShape, rows: EncodedRows) -> float:
+def _seconds_of(
+    context: Context, runtime: Recipe, shape: EncoderShape, rows: Sequence[EncodedRows]
+) -> float:
     """The fastest of a few runs over `rows` of a random encoder of this shape."""
     import torch
 
@@ -91,18 +102,17 @@ def _seconds_of(context: Context, runtime: Recipe, shape: EncoderShape, rows: En
     for step in runtime.quantizing:
         model = step.prepare(model, context.train.first(16))
     folder = context.work / "engines" / "table"
-    shutil.rmtree(folder, ignore_errors=True)
-    session = build_and_open(runtime, model, context, folder)
+    session = build_and_open(runtime.engine, model, context, folder)
     best = _fastest(session, rows)
     session.close()
-    shutil.rmtree(folder, ignore_errors=True)
     return best
 
 
-def _fastest(session: Session, rows: EncodedRows) -> float:
+def _fastest(session: Session, rows: Sequence[EncodedRows]) -> float:
     times = []
     for _ in range(_REPEATS):
         began = time.perf_counter()
-        session.run(rows)
+        for part in rows:
+            session.run(part)
         times.append(time.perf_counter() - began)
     return float(np.min(times[1:]))

@@ -1,23 +1,32 @@
-"""Which recipes to try, in stages: free moves, training-free compression, recovery."""
+"""Which recipes to try in each stage: pure functions of the context and what led so far."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from miaotui.budget import Objective
-from miaotui.engines import ENGINES
+from miaotui.engines import ENGINES, Engine
 from miaotui.engines.layouts import Bucketed, Layout, Packed, Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
 from miaotui.engines.torch import TorchEngine
 from miaotui.errors import EngineUnavailable
 from miaotui.hardware import Machine
-from miaotui.recipe import Recipe, Step
+from miaotui.recipe import FirstStage, Recipe, Step
 from miaotui.recovery.settings import Distillation
 from miaotui.search.context import Context
 from miaotui.search.trials import Trial
-from miaotui.techniques import BFloat16, Int8Dynamic, Int8Static, PruneStructure
+from miaotui.techniques import (
+    BFloat16,
+    DropLayers,
+    Int8Dynamic,
+    Int8Static,
+    LowRank,
+    PruneStructure,
+)
 
-KEEP_TIMES = (0.7, 0.5, 0.35, 0.25)
-_KEPT_AFTER_HALVING = 3
+_NO_SATURATION = ("amx", "avx512_vnni", "avx_vnni", "neon-i8mm")
+"""Instruction sets that add int8 products in 32 bits, so that weights may use all 8."""
+_TINY_LAYERS = 1
 
 
 def usable_engines(machine: Machine, wanted: Sequence[str] | None) -> tuple[str, ...]:
@@ -34,68 +43,123 @@ def usable_engines(machine: Machine, wanted: Sequence[str] | None) -> tuple[str,
 
 def original_recipe(engines: Sequence[str]) -> Recipe:
     """What always works: the untouched model, padded, in fp32."""
-    if "torch" in engines:
-        return Recipe(engine=TorchEngine())
-    return Recipe(engine=_engine(engines[0], Padded(), 1, False))
+    return Recipe(engine=TorchEngine() if "torch" in engines else ENGINES[engines[0]]())
 
 
 def first_moves(context: Context, engines: Sequence[str]) -> list[Recipe]:
     """Each engine and precision once, in the layout that usually suits it."""
-    layout: Layout = Packed() if context.model.has_adapter else Bucketed(edges=context.edges)
+    layout, adapted = _usual_layout(context), context.model.has_adapter
+    bits: Literal[7, 8] = 8 if context.machine.instruction_set in _NO_SATURATION else 7
     moves = [original_recipe(engines)]
-    bits: tuple[Step, ...]
-    if "onnxruntime" in engines:
-        int8: list[tuple[Step, ...]] = [(Int8Dynamic(),)]
-        if context.model.has_adapter:
-            int8 += [(Int8Static(calibrator=c),) for c in ("minmax", "percentile", "mse")]
-        for bits in [(), *int8]:
-            moves.append(Recipe(steps=bits, engine=_engine("onnxruntime", layout, 1, False)))
+
+    def add(engine: Engine, *steps: Step) -> None:
+        moves.append(Recipe(steps=steps, engine=engine))
+
     if "openvino" in engines:
-        moves.append(Recipe(engine=_engine("openvino", layout, 1, False)))
-        if context.model.has_adapter:
-            quantized = (Int8Static(calibrator="mse"),)
-            moves.append(Recipe(steps=quantized, engine=_engine("openvino", layout, 1, False)))
+        openvino = OpenVinoEngine(layout=layout, weight_bits=bits)
+        if adapted:
+            add(openvino, Int8Static())
+        add(openvino)
         if context.machine.computes_bf16:
-            engine = _engine("openvino", layout, 1, True)
-            moves.append(Recipe(steps=(BFloat16(),), engine=engine))
+            add(openvino.model_copy(update={"bf16": True}), BFloat16())
+    if "onnxruntime" in engines:
+        runtime = OnnxRuntimeEngine(layout=layout, weight_bits=bits)
+        add(runtime, Int8Dynamic())
+        if adapted:
+            add(runtime, Int8Static())
+        add(runtime)
     if "torch" in engines and context.machine.computes_bf16:
-        moves.append(Recipe(steps=(BFloat16(),), engine=TorchEngine(layout=layout)))
+        add(TorchEngine(layout=layout), BFloat16())
     return moves
 
 
-def refined_moves(context: Context, best: Sequence[Trial], objective: Objective) -> list[Recipe]:
-    """Other layouts and streams for the few that led after the first moves."""
-    layouts: list[Layout] = [Padded(batch=32), Bucketed(batch=16, edges=context.edges)]
+def _usual_layout(context: Context) -> Layout:
     if context.model.has_adapter:
-        layouts.append(Packed(batch=4, block_tokens=96, block_rows=16))
-    streams = [1, context.cores] if context.cores > 1 else [1]
+        return Packed(batch=8, block_tokens=context.block_tokens)
+    return Bucketed(edges=context.edges)
+
+
+def refined_moves(context: Context, trial: Trial, objective: Objective) -> list[Recipe]:
+    """Other layouts, streams and threads for one that led."""
     if objective is Objective.LATENCY:
-        layouts, streams = layouts[:2], [1]
-    moves = []
-    for trial in best[:_KEPT_AFTER_HALVING]:
-        engine = trial.recipe.engine
-        for num_streams in streams:
-            for layout in [engine.layout, *layouts]:
-                changed = engine.model_copy(update={"layout": layout, "streams": num_streams})
-                moves.append(trial.recipe.model_copy(update={"engine": changed}))
-    return moves
+        changes = _single_row_changes(context)
+    else:
+        changes = _bulk_changes(context)
+    recipe = trial.recipe
+    engines = [recipe.engine.model_copy(update=change) for change in changes]
+    return [recipe.model_copy(update={"engine": engine}) for engine in engines]
 
 
-def pruned(runtime: Recipe, keep_time: float) -> Recipe:
-    """Structured pruning in front of the runtime's own quantization."""
-    steps = (PruneStructure(keep_time=keep_time), *runtime.quantizing)
-    return runtime.model_copy(update={"steps": steps})
+def _bulk_changes(context: Context) -> list[dict[str, object]]:
+    tokens = context.block_tokens
+    layouts: list[Layout] = [Bucketed(batch=16, edges=context.edges)]
+    if context.model.has_adapter:
+        layouts = [
+            Packed(batch=4, block_tokens=tokens),
+            Packed(batch=4, block_tokens=2 * tokens),
+            *layouts,
+        ]
+    else:
+        layouts.append(Padded(batch=32))
+    streams = (context.cores, 1) if context.cores > 1 else (1,)
+    return [{"streams": s, "layout": layout} for s in streams for layout in layouts]
 
 
-def recovered(runtime: Recipe, keep_time: float, seed: int) -> Recipe:
-    """The same, distilled from the original after pruning."""
-    steps = (PruneStructure(keep_time=keep_time), Distillation(seed=seed), *runtime.quantizing)
-    return runtime.model_copy(update={"steps": steps})
+def _single_row_changes(context: Context) -> list[dict[str, object]]:
+    threads = {1, context.cores}
+    layouts: list[Layout] = [Bucketed(batch=16, edges=context.single_edges), Padded()]
+    return [{"threads": t, "layout": layout} for t in sorted(threads) for layout in layouts]
 
 
-def _engine(
-    name: str, layout: Layout, streams: int, bf16: bool
-) -> TorchEngine | OnnxRuntimeEngine | OpenVinoEngine:
-    if name == "openvino":
-        return OpenVinoEngine(layout=layout, streams=streams, bf16=bf16)
-    return ENGINES[name](layout=layout, streams=streams)
+def ladder_recipes(recipe: Recipe) -> tuple[Recipe, Recipe]:
+    """The untouched float model in the recipe's engine: as it comes, and in its layout."""
+    plain = type(recipe.engine)()
+    changes: dict[str, object] = {"bf16": False} if isinstance(plain, OpenVinoEngine) else {}
+    tuned = recipe.engine.model_copy(update=changes)
+    return Recipe(engine=plain), Recipe(engine=tuned)
+
+
+def other_calibrators(recipe: Recipe) -> list[Recipe]:
+    """The same int8 with ranges chosen otherwise."""
+    found = []
+    for calibrator in ("percentile", "minmax"):
+        steps = tuple(
+            s.model_copy(update={"calibrator": calibrator}) if isinstance(s, Int8Static) else s
+            for s in recipe.steps
+        )
+        if steps != recipe.steps:
+            found.append(recipe.model_copy(update={"steps": steps}))
+    return found
+
+
+def training_free(context: Context, runtime: Recipe) -> list[Recipe]:
+    """Compression that needs no training, in front of the runtime's own quantization."""
+    layers = len(context.model.encoder.shape.layers)
+    shaping: list[Step] = [PruneStructure(keep_time=0.7), PruneStructure(keep_time=0.5)]
+    shaping.append(LowRank(ratio=0.5))
+    if layers > 1:
+        shaping.append(DropLayers(keep=tuple(range(layers - 1))))
+    return [before_quantizing(runtime, step) for step in shaping]
+
+
+def pruned(runtime: Recipe, keep_time: float, seed: int) -> Recipe:
+    """Structured pruning, then distillation from the original. Of a recipe that did so already,
+    the model it made is pruned further."""
+    return before_quantizing(
+        runtime, *runtime.shaping, PruneStructure(keep_time=keep_time), Distillation(seed=seed)
+    )
+
+
+def tiny(runtime: Recipe, seed: int) -> Recipe:
+    """The first layer alone, distilled: the first stage of a cascade."""
+    keep = tuple(range(_TINY_LAYERS))
+    return before_quantizing(runtime, DropLayers(keep=keep), Distillation(seed=seed))
+
+
+def cascade(first: Recipe, second: Recipe, answers: float) -> Recipe:
+    stage = FirstStage(answers=answers, steps=first.steps, engine=first.engine)
+    return second.model_copy(update={"first": stage})
+
+
+def before_quantizing(runtime: Recipe, *shaping: Step) -> Recipe:
+    return runtime.model_copy(update={"steps": (*shaping, *runtime.quantizing)})

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from miaotui.budget import Objective
 from miaotui.recipe import Recipe
 
-Origin = Literal["free", "compressed", "recovered"]
+Origin = Literal["free", "compressed", "recovered", "cascade"]
 
 
 class Trial(BaseModel):
@@ -25,10 +25,15 @@ class Trial(BaseModel):
     quality: float = 0.0
     drop: float = 1.0
     same_answers: bool = False
+    divergence: float = 1.0
+    """How far its answers are from the original's on the selection rows: the share answered
+    otherwise, or for a regression the root mean square difference over the answers' spread."""
     throughput_rows_per_s: float = 0.0
     p50_ms: float = float("inf")
     p99_ms: float = float("inf")
     size_bytes: int = 0
+    memory_bytes: int | None = None
+    """Peak of a process that serves it; None where no limit asked for it."""
     seconds: float = 0.0
     error: str | None = None
 

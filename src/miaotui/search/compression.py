@@ -1,0 +1,98 @@
+"""Stages 2 to 4: a latency table, compression without training, then with recovery."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from miaotui.budget import Objective
+from miaotui.models.latency_table import LatencyTable
+from miaotui.recipe import Recipe
+from miaotui.search import planner
+from miaotui.search.context import write_json
+from miaotui.search.front import allowed
+from miaotui.search.latency import latency_table, table_error
+from miaotui.search.state import SearchState
+from miaotui.search.trials import Trial
+from miaotui.tasks.base import EncodedRows
+
+_LONGEST_TABLE_S = 60.0
+_SHORTEST_TABLE_S = 5.0
+_SHORTEST_RECOVERY_S = 20.0
+_FREE_OF_TRAINING_SHARE = 0.6
+_TEACHER_SHARE = 0.15
+_FIRST_SHARE, _TINY_SHARE, _CASCADES_SHARE = 0.45, 0.4, 0.12
+
+
+def compress(state: SearchState, runtime: Recipe) -> Trial | None:
+    """Tries smaller models in the runtime; returns the tiny one, if a cascade may start with it."""
+    seconds = min(_LONGEST_TABLE_S, 0.1 * state.clock.budget_s, state.clock.search_left_s)
+    if seconds < _SHORTEST_TABLE_S:
+        state.notes.append("no time was left to prune: give a longer --time-budget")
+        return None
+    train = replace(state.context.train, latency=_table(state, runtime, seconds))
+    state.context = replace(state.context, train=train)
+    for recipe in planner.training_free(state.context, runtime):
+        if state.has_time(_FREE_OF_TRAINING_SHARE):
+            state.try_("compression", recipe, "compressed")
+    state.context = replace(state.context, unlabelled=_affordable(state))
+    return _recover(state, runtime)
+
+
+def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
+    """Half the time first; then half of that again where it went well, milder where it did not. A
+    share of the time is for the tiny model of a cascade, which only throughput gains by."""
+    seed = state.context.seed
+    first = _distil(state, planner.pruned(runtime, 0.5, seed), _FIRST_SHARE)
+    if first is None:
+        return None
+    small = None
+    if state.budget.ranks_by is Objective.THROUGHPUT and state.context.can_be_sure:
+        small = _distil(state, planner.tiny(runtime, seed), _TINY_SHARE)
+    spared = 1 - (_CASCADES_SHARE if small else 0.0)
+    if allowed(first, state.budget):
+        further = _distil(state, planner.pruned(first.recipe, 0.7, seed), spared)
+        if small is None and further is not None and allowed(further, state.budget):
+            _distil(state, planner.pruned(further.recipe, 0.7, seed), spared)
+    else:
+        _distil(state, planner.pruned(runtime, 0.7, seed), spared)
+    return small
+
+
+def _distil(state: SearchState, recipe: Recipe, share: float) -> Trial | None:
+    """Trains for a share of the search's time left; None where that is too short."""
+    seconds = share * state.clock.search_left_s
+    if seconds < _SHORTEST_RECOVERY_S:
+        return None
+    return state.try_("recovery", recipe, "recovered", seconds)
+
+
+def _affordable(state: SearchState) -> EncodedRows | None:
+    """As many unlabelled rows as the original can answer in a share of the time left; the number
+    is written down, so that an interrupted training goes on with the same rows."""
+    rows = state.context.unlabelled
+    if rows is None:
+        return None
+    path = state.context.work / f"unlabelled-{state.context.fingerprint}.json"
+    if path.exists():
+        return rows.select(range(int(json.loads(path.read_text(encoding="utf-8")))))
+    speed = max((t.throughput_rows_per_s for t in state.trials[:1]), default=0.0)
+    affordable = int(_TEACHER_SHARE * state.clock.search_left_s * speed)
+    count = min(len(rows), max(0, affordable - len(state.context.train.rows)))
+    if count < len(rows):
+        state.notes.append(f"time allowed for {count} of {len(rows)} unlabelled rows")
+    write_json(path, count)
+    return rows.select(range(count))
+
+
+def _table(state: SearchState, runtime: Recipe, seconds: float) -> LatencyTable:
+    path = state.context.work / f"latency-{state.context.fingerprint}-{runtime.key}.json"
+    state.tell("latency table", "timing blocks")
+    if path.exists():
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        state.table_error = stored["error"]
+        return LatencyTable.from_json(stored["table"])
+    one_by_one = state.budget.ranks_by is Objective.LATENCY
+    table = latency_table(state.context, runtime, one_by_one, seconds)
+    state.table_error = table_error(state.context, runtime, one_by_one, table)
+    write_json(path, {"table": table.to_json(), "error": state.table_error})
+    return table

@@ -1,0 +1,60 @@
+"""Stage 1: what can be had without touching the weights: engine, precision, layout, threads."""
+
+from collections.abc import Sequence
+
+from miaotui.search import planner
+from miaotui.search.front import allowed
+from miaotui.search.sensitivity import is_int8, layer_sensitivity, with_fallback
+from miaotui.search.state import SearchState
+from miaotui.search.trials import Trial
+
+_STAGE = "free moves"
+_FIRST_SHARE, _REFINED_SHARE, _FALLBACK_SHARE = 0.35, 0.4, 0.45
+
+
+def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
+    """The original as it comes, then every engine and precision, then layouts and threads for the
+    best of them and for the best float one (the baseline)."""
+    original, *moves = planner.first_moves(state.context, engines)
+    first = state.try_(_STAGE, original, "free")
+    for recipe in moves:
+        if state.has_time(_FIRST_SHARE):
+            state.try_(_STAGE, recipe, "free")
+    leading = state.leading("free")[:1]
+    floats = [t for t in state.leading("free") if not t.recipe.steps][:1]
+    for trial in [*leading, *(t for t in floats if t not in leading)]:
+        _refine(state, trial)
+    leading = state.leading("free")[:1]
+    for recipe in planner.other_calibrators(leading[0].recipe) if leading else ():
+        if state.has_time(_REFINED_SHARE):
+            state.try_(_STAGE, recipe, "free")
+    for recipe in planner.ladder_recipes(leading[0].recipe) if leading else ():
+        if recipe.key not in {t.recipe.key for t in state.trials}:
+            state.try_(_STAGE, recipe, "free")
+    if state.context.model.has_adapter and state.budget.max_drop > 0:
+        _fall_back(state)
+    return first
+
+
+def _refine(state: SearchState, trial: Trial) -> None:
+    seen = {t.recipe.key for t in state.trials}
+    for recipe in planner.refined_moves(state.context, trial, state.budget.ranks_by):
+        if recipe.key not in seen and state.has_time(_REFINED_SHARE):
+            state.try_(_STAGE, recipe, "free")
+
+
+def _fall_back(state: SearchState) -> None:
+    """Measures the layers of the fastest int8; where it loses too much, puts them back in float,
+    the most sensitive first, until it does not."""
+    found = [t for t in state.trials if t.ok and t.origin == "free" and is_int8(t.recipe)]
+    if not found or not state.has_time(_FALLBACK_SHARE):
+        return
+    fastest = min(found, key=lambda t: t.cost(state.budget.ranks_by))
+    state.tell(_STAGE, "sensitivity of each layer to int8")
+    state.sensitivity = layer_sensitivity(state.context, fastest.recipe)
+    trial = fastest
+    for layers in range(1, len(state.sensitivity) // 2 + 1):
+        if allowed(trial, state.budget) or not state.has_time(_FALLBACK_SHARE):
+            return
+        recipe = with_fallback(fastest.recipe, state.sensitivity, layers)
+        trial = state.try_(_STAGE, recipe, "free")

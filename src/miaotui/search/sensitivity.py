@@ -1,0 +1,68 @@
+"""What each layer loses by int8, and int8 recipes with the worst of them back in float."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from miaotui.measure.quality import compare
+from miaotui.models.precision import Precision
+from miaotui.recipe import Recipe
+from miaotui.search.build import build_and_open
+from miaotui.search.context import Context, write_json
+from miaotui.techniques import Int8Dynamic, Int8Static
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One layer quantized alone: the drop on the selection rows, and the mean squared change of
+    the logits, which tells layers apart where few answers change."""
+
+    layer: int
+    drop: float
+    distance: float
+
+
+def layer_sensitivity(context: Context, runtime: Recipe) -> list[Sensitivity]:
+    """Of the runtime's own int8, layer by layer; read back where it was measured before."""
+    path = context.work / f"sensitivity-{context.fingerprint}-{runtime.key}.json"
+    if path.exists():
+        return [Sensitivity(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    (step,) = runtime.quantizing
+    quantized = step.prepare(context.model, context.train)
+    found = []
+    for layer in range(len(context.model.encoder.shape.layers)):
+        prefix = f"layers.{layer}."
+        alone = {n: p for n, p in quantized.precision.items() if n.startswith(prefix)}
+        model = replace(quantized, precision=Precision(alone, quantized.precision.calibrator))
+        folder = context.work / "engines" / "sensitivity"
+        session = build_and_open(runtime.engine, model, context, folder)
+        logits = session.run(context.selection.rows)
+        session.close()
+        found.append(_judged(context, layer, logits))
+    write_json(path, [asdict(entry) for entry in found])
+    return found
+
+
+def _judged(context: Context, layer: int, logits: np.ndarray) -> Sensitivity:
+    rows = context.selection
+    report = compare(context.metric, context.problem, rows.original, logits, rows.targets)
+    return Sensitivity(layer, report.drop, float(np.mean((logits - rows.original) ** 2)))
+
+
+def is_int8(recipe: Recipe) -> bool:
+    return any(isinstance(step, Int8Dynamic | Int8Static) for step in recipe.quantizing)
+
+
+def with_fallback(runtime: Recipe, found: Sequence[Sensitivity], layers: int) -> Recipe:
+    """The runtime with that many of its most sensitive layers back in float."""
+    worst = sorted(found, key=lambda entry: -entry.distance)[:layers]
+    skip = tuple(f"layers.{entry.layer}." for entry in sorted(worst, key=lambda e: e.layer))
+    steps = tuple(
+        step.model_copy(update={"skip": skip})
+        if isinstance(step, Int8Dynamic | Int8Static)
+        else step
+        for step in runtime.steps
+    )
+    return runtime.model_copy(update={"steps": steps})

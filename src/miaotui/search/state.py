@@ -1,0 +1,68 @@
+"""What a search knows while it runs, and how it tries a recipe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from miaotui.budget import Budget, Objective
+from miaotui.recipe import Recipe
+from miaotui.search.clock import Clock, News, Watch
+from miaotui.search.context import Context
+from miaotui.search.evaluate import evaluate
+from miaotui.search.front import allowed, best_so_far
+from miaotui.search.sensitivity import Sensitivity
+from miaotui.search.trials import Origin, Trial, TrialStore
+
+
+@dataclass
+class SearchState:
+    """Run state of one search; each stage adds trials, and the next looks at them."""
+
+    context: Context
+    budget: Budget
+    store: TrialStore
+    clock: Clock
+    watch: Watch
+    trials: list[Trial] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    table_error: float | None = None
+    sensitivity: Sequence[Sensitivity] = ()
+
+    def try_(
+        self, stage: str, recipe: Recipe, origin: Origin, seconds: float | None = None
+    ) -> Trial:
+        """Measures a recipe, or reads its stored trial; `seconds` bounds each of its recoveries."""
+        self.tell(stage, recipe.title)
+
+        def progress(line: str) -> None:
+            self.tell(stage, line)
+
+        measures_memory = self.budget.max_memory_bytes is not None
+        trial = evaluate(
+            recipe, origin, self.context, self.store, measures_memory, seconds, progress
+        )
+        if trial.error:
+            self.notes.append(f"{recipe.title}: {trial.error}")
+        self.trials.append(trial)
+        return trial
+
+    def tell(self, stage: str, trying: str) -> None:
+        best = best_so_far(self.trials, self.budget)
+        shown = "-" if best is None else f"{best.recipe.title}: {_figure(best, self.budget)}"
+        self.watch(News(stage, trying, shown, self.clock.left_s))
+
+    def leading(self, *origins: Origin) -> list[Trial]:
+        """The trials of these origins that keep the limit, best first."""
+        kept = [t for t in self.trials if t.origin in origins and allowed(t, self.budget)]
+        return sorted(kept, key=lambda t: t.cost(self.budget.ranks_by))
+
+    def has_time(self, share: float = 1.0) -> bool:
+        """Whether less than that share of the search's time is used."""
+        return self.clock.search_left_s > (1 - share) * self.clock.search_s
+
+
+def _figure(trial: Trial, budget: Budget) -> str:
+    if budget.ranks_by is Objective.LATENCY:
+        return f"p99 {trial.p99_ms:.2f} ms"
+    if budget.ranks_by is Objective.SIZE:
+        return f"{trial.size_bytes / 1e6:.1f} MB"
+    return f"{trial.throughput_rows_per_s:,.0f} rows/s"

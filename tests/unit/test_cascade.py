@@ -1,0 +1,90 @@
+"""Two sessions as one: who answers which row, and what is left on disk of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny_encoder
+from miaotui.cascade import (
+    ENGINE_FOLDER,
+    FIRST_FOLDER,
+    Cascade,
+    First,
+    confidence,
+    open_stages,
+    write_first,
+)
+from miaotui.engines.layouts import Packed, Padded
+from miaotui.engines.onnxruntime import OnnxRuntimeEngine
+from miaotui.errors import BundleError, RecipeError
+from miaotui.tasks.text_classification import Problem
+
+ROWS = tiny_encoder.rows(60)
+LAYOUT = Packed(batch=2, block_tokens=32, block_rows=4)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A three-layer model behind a one-layer one, as a search lowers them."""
+    OnnxRuntimeEngine().build(tiny_encoder.model(3), None, tmp_path / ENGINE_FOLDER)
+    OnnxRuntimeEngine().build(tiny_encoder.model(1, seed=5), None, tmp_path / FIRST_FOLDER)
+    return tmp_path
+
+
+def opened(folder: Path, threshold: float) -> Cascade:
+    engine = OnnxRuntimeEngine(layout=LAYOUT)
+    facts = First(engine=engine, problem=Problem.SINGLE_LABEL, threshold=threshold)
+    write_first(folder, facts)
+    runner = open_stages(engine, folder, 1)
+    assert isinstance(runner, Cascade)
+    return runner
+
+
+def test_each_row_has_the_logits_of_the_stage_that_answers_it(folder: Path) -> None:
+    first = tiny_encoder.logits(tiny_encoder.model(1, seed=5), ROWS)
+    second = tiny_encoder.logits(tiny_encoder.model(3), ROWS)
+    sure = confidence(Problem.SINGLE_LABEL, first)
+    threshold = float(np.median(sure))
+    expected = np.where((sure >= threshold)[:, None], first, second)
+
+    cascade = opened(folder, threshold)
+
+    np.testing.assert_allclose(cascade.run(ROWS), expected, atol=1e-4)
+    assert cascade.share_answered(ROWS) == pytest.approx(0.5)
+    cascade.close()
+
+
+@pytest.mark.parametrize(("threshold", "stage"), [(0.0, 1), (1e9, 3)])
+def test_at_either_end_one_stage_answers_all(folder: Path, threshold: float, stage: int) -> None:
+    model = tiny_encoder.model(1, seed=5) if stage == 1 else tiny_encoder.model(3)
+    found = opened(folder, threshold).run(ROWS)
+    np.testing.assert_allclose(found, tiny_encoder.logits(model, ROWS), atol=1e-4)
+
+
+def test_no_rows_give_no_logits(folder: Path) -> None:
+    assert len(opened(folder, 0.5).run(ROWS.select([]))) == 0
+
+
+def test_without_a_first_stage_it_is_the_engine_alone(folder: Path) -> None:
+    runner = open_stages(OnnxRuntimeEngine(layout=Padded()), folder, 1)
+    expected = tiny_encoder.logits(tiny_encoder.model(3), ROWS)
+    np.testing.assert_allclose(runner.run(ROWS), expected, atol=1e-4)
+
+
+def test_a_strange_first_stage_is_refused(folder: Path) -> None:
+    (folder / "first.json").write_text('{"engine": {"name": "abacus"}}', encoding="utf-8")
+    with pytest.raises(BundleError, match=r"first\.json is not the first stage"):
+        open_stages(OnnxRuntimeEngine(), folder, 1)
+
+
+def test_confidence_is_the_distance_to_another_answer() -> None:
+    single = np.array([[2.0, 0.5, 1.5], [0.0, 0.0, 3.0]], dtype=np.float32)
+    np.testing.assert_allclose(confidence(Problem.SINGLE_LABEL, single), [0.5, 3.0])
+    several = np.array([[2.0, -0.5], [-4.0, 3.0]], dtype=np.float32)
+    np.testing.assert_allclose(confidence(Problem.MULTI_LABEL, several), [0.5, 3.0])
+
+
+def test_a_regression_is_never_sure() -> None:
+    with pytest.raises(RecipeError, match="a regression has none"):
+        confidence(Problem.REGRESSION, np.zeros((2, 1), dtype=np.float32))

@@ -1,0 +1,110 @@
+"""The choice among trials is a pure function of them and the budget."""
+
+import pytest
+
+from miaotui.budget import Budget, Objective
+from miaotui.engines.layouts import Padded
+from miaotui.engines.onnxruntime import OnnxRuntimeEngine
+from miaotui.engines.torch import TorchEngine
+from miaotui.recipe import Recipe
+from miaotui.search.front import allowed, best_so_far, frozen_candidates, ladder, tuned_original
+from miaotui.search.trials import Trial
+from miaotui.techniques import Int8Dynamic
+
+BUDGET = Budget(max_drop=0.01)
+
+
+def trial(number: int, rows_per_s: float, divergence: float, drop: float = 0.0, **more) -> Trial:
+    """Recipes differ by their batch size alone."""
+    layout = Padded(batch=number + 1)
+    facts = {"origin": "free", "p99_ms": 1e3 / rows_per_s, "size_bytes": 1, **more}
+    return Trial(
+        recipe=Recipe(steps=(Int8Dynamic(),), engine=OnnxRuntimeEngine(layout=layout)),
+        drop=drop,
+        divergence=divergence,
+        throughput_rows_per_s=rows_per_s,
+        **facts,
+    )
+
+
+ORIGINAL = Trial(
+    recipe=Recipe(engine=TorchEngine()),
+    origin="free",
+    drop=0.0,
+    same_answers=True,
+    divergence=0.0,
+    throughput_rows_per_s=100,
+    p99_ms=10,
+)
+
+
+def test_a_lucky_drop_does_not_hide_the_safer_step() -> None:
+    """The fastest has the smallest drop by chance; the slower one answers more like the original
+    and stays, to fall back on."""
+    safe, lucky = trial(1, 200, 0.01, drop=0.002), trial(2, 400, 0.06, drop=-0.004)
+    assert frozen_candidates([ORIGINAL, safe, lucky], ORIGINAL, BUDGET) == [ORIGINAL, safe, lucky]
+
+
+def test_what_is_slower_and_further_off_is_left_out() -> None:
+    better, worse = trial(1, 300, 0.02), trial(2, 200, 0.03)
+    assert ladder([worse, better], BUDGET) == [better]
+
+
+def test_at_most_five_are_frozen_and_both_ends_are_among_them() -> None:
+    steps = [trial(i, 200 + 10 * i, 0.01 * i) for i in range(1, 12)]
+    frozen = frozen_candidates([ORIGINAL, *steps], ORIGINAL, BUDGET)
+    assert len(frozen) == 5
+    assert frozen[0] == ORIGINAL
+    assert frozen[1] == steps[0]
+    assert frozen[-1] == steps[-1]
+    speeds = [t.throughput_rows_per_s for t in frozen]
+    assert speeds == sorted(speeds)
+
+
+def test_slower_than_the_original_is_no_candidate() -> None:
+    assert frozen_candidates([ORIGINAL, trial(1, 50, 0.001)], ORIGINAL, BUDGET) == [ORIGINAL]
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, True),
+        ({"drop": 0.011}, False),
+        ({"error": "no"}, False),
+        ({"memory_bytes": 10**9}, False),
+        ({"memory_bytes": 10**8}, True),
+    ],
+)
+def test_what_is_allowed(facts: dict, expected: bool) -> None:
+    given = {"memory_bytes": 10**8, **facts}
+    budget = Budget(max_drop=0.01, max_memory_bytes=5 * 10**8)
+    assert allowed(trial(1, 200, 0.02, **given), budget) is expected
+
+
+def test_an_unknown_memory_does_not_fit_a_limit() -> None:
+    assert not allowed(trial(1, 200, 0.02), Budget(max_memory_bytes=10**9))
+
+
+def test_no_drop_at_all_asks_for_equal_answers() -> None:
+    none = Budget(max_drop=0.0)
+    assert not allowed(trial(1, 200, 0.0, drop=-0.01), none)
+    assert allowed(trial(1, 200, 0.0, same_answers=True), none)
+
+
+def test_a_target_p99_is_met_with_the_smallest_drop() -> None:
+    budget = Budget(max_drop=0.01, target_p99_ms=4.0)
+    slow, near, far = trial(1, 200, 0.01), trial(2, 300, 0.02, 0.001), trial(3, 900, 0.03, 0.008)
+    assert frozen_candidates([ORIGINAL, slow, near, far], ORIGINAL, budget) == [ORIGINAL, near]
+    assert budget.ranks_by is Objective.LATENCY
+
+
+def test_the_baseline_is_the_best_float_that_was_not_changed() -> None:
+    tuned = ORIGINAL.model_copy(
+        update={
+            "recipe": Recipe(engine=OnnxRuntimeEngine()),
+            "throughput_rows_per_s": 150.0,
+        }
+    )
+    trials = [ORIGINAL, tuned, trial(1, 900, 0.0)]
+    assert tuned_original(trials, BUDGET) == tuned
+    assert best_so_far(trials, BUDGET) == trials[2]
