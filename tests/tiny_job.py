@@ -38,7 +38,7 @@ def write_rows(path: Path, folder: Path, count: int, pairs: bool = False, seed: 
     model = load_model(find_model(str(folder)))
     chosen = texts(count, pairs, seed)
     encoded = model.task.encode(chosen)
-    answers = model.task.answers(_logits(model, encoded))
+    answers = model.task.answers(logits_of(model, encoded))
     draw = np.random.default_rng(seed)
     with path.open("w", encoding="utf-8", newline="") as written:
         writer = csv.writer(written)
@@ -55,7 +55,7 @@ def write_rows(path: Path, folder: Path, count: int, pairs: bool = False, seed: 
     return path
 
 
-def _logits(model: Any, encoded: Any) -> np.ndarray:
+def logits_of(model: Any, encoded: Any) -> np.ndarray:
     import torch
 
     found = []

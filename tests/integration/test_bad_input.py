@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import tiny_job
 from tiny import save_tiny
 
 pytestmark = pytest.mark.integration
@@ -64,8 +65,10 @@ def test_rows(tmp_path: Path, model: Path, rows: str | bytes, says: str) -> None
         (["--time-budget", "5s"], "60s"),
         (["--engines", "tensorrt"], "engines here"),
         (["--metric", "beauty"], "accuracy"),
+        (["--max-memory", "1MB"], "50MB"),
+        (["--max-memory", "plenty"], "not a size"),
     ],
-    ids=["negative", "word", "short", "engine", "metric"],
+    ids=["negative", "word", "short", "engine", "metric", "memory", "size"],
 )
 def test_options(tmp_path: Path, model: Path, arguments: list[str], says: str) -> None:
     assert says in refused(tmp_path, model, *arguments)
@@ -95,3 +98,55 @@ def test_pickled_weights(tmp_path: Path, model: Path) -> None:
     (folder / "config.json").write_bytes((model / "config.json").read_bytes())
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     assert "save_pretrained" in refused(tmp_path, folder)
+
+
+def test_a_full_place_is_not_overwritten(tmp_path: Path, model: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "rows.csv").write_text(GOOD, encoding="utf-8")
+    done = tiny_job.miaotui(
+        "optimize", model, "--data", tmp_path / "rows.csv", "--out", out, status=2
+    )
+    assert "holds something else" in done.stderr
+    assert (out / "thesis.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "rows.csv").write_text(GOOD, encoding="utf-8")
+    done = tiny_job.miaotui(
+        "optimize", model, "--data", tmp_path / "rows.csv", "--out", tmp_path / "file" / "x",
+        status=2,
+    )  # fmt: skip
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "cannot be written" in done.stderr
+
+
+def test_surgery_on_an_unknown_family(tmp_path: Path) -> None:
+    save_tiny("mpnet", tmp_path / "mpnet")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "steps: [{name: prune-structure, keep_time: 0.5}]\nengine: {name: onnxruntime}\n",
+        encoding="utf-8",
+    )
+    line = refused(tmp_path, tmp_path / "mpnet", "--recipe", str(recipe))
+    assert "mpnet has no adapter" in line
+
+
+def test_folders_that_are_no_model(tmp_path: Path, model: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "config.json" in refused(tmp_path, empty)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_bytes((model / "config.json").read_bytes())
+    assert "no weights" in refused(tmp_path, bare)
+
+
+def test_missing_rows(tmp_path: Path, model: Path) -> None:
+    done = tiny_job.miaotui(
+        "optimize", model, "--data", tmp_path / "none.csv", "--out", tmp_path / "x", status=2
+    )
+    assert "none.csv" in done.stderr
+    assert not (tmp_path / "x").exists()

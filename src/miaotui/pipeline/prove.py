@@ -21,6 +21,10 @@ from miaotui.search.context import Context, Judged
 
 _OURS, _BASELINE = "miaotui", "baseline"
 _SHORTEST_FULL_S = 120.0
+_OPENING_SHARE = 0.5
+"""Of the time left: after that no further rival is opened."""
+_SPARED_SHARE, _LEAST_S = 0.02, 10.0
+"""Of the budget, for writing the bundle; and what the measurement takes at least."""
 _FULL = SpeedPlan(rounds=10, min_rounds=3, round_seconds=2.0, max_round_seconds=5.0)
 _SHORT = SpeedPlan(
     rounds=10, min_rounds=2, round_seconds=0.4, max_round_seconds=1.0, latency_calls=300
@@ -50,7 +54,7 @@ def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
 ) -> Proof:
     """Measures until the time is over: fewer rounds first, then the slowest rival dropped."""
     watch(News("proof", "opening the rivals", "", clock.left_s))
-    opened, unavailable = _rivals(context, source)
+    opened, unavailable = _rivals(context, source, _OPENING_SHARE * max(clock.left_s, _LEAST_S))
     drops = {rival.name: _drop(rival, context, test) for rival in opened}
     task = context.model.task
     contenders = [
@@ -64,14 +68,16 @@ def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
             News("proof", f"measuring beside {len(opened)} rivals: {share:.0%}", "", clock.left_s)
         )
 
-    seconds = max(clock.left_s, 20.0)
+    seconds = max(clock.left_s - _SPARED_SHARE * clock.budget_s, _LEAST_S)
     plan = _FULL if seconds >= _SHORTEST_FULL_S else _SHORT
     results = measure_interleaved(contenders, test.texts, plan, progress, seconds)
     rivals = {rival.name: results[rival.name] for rival in opened}
     return Proof(results[_OURS], results[_BASELINE], rivals, drops, unavailable)
 
 
-def _rivals(context: Context, source: Source) -> tuple[list[OpenRival], dict[str, str]]:
+def _rivals(
+    context: Context, source: Source, seconds: float
+) -> tuple[list[OpenRival], dict[str, str]]:
     if (source.folder / SHAPE_FILE).exists():
         reason = "the original is not a transformers folder"
         return [], {rival.name: reason for rival in RIVALS}
@@ -79,7 +85,9 @@ def _rivals(context: Context, source: Source) -> tuple[list[OpenRival], dict[str
     takes_types = int(getattr(config, "type_vocab_size", 0) or 0) > 1
     module = PaddedClassifier(load_transformers(source, config), takes_types).eval()
     stock = Stock(module, context.train.rows, _stock_folder(context), context.cores)
-    return open_rivals(RIVALS, stock, context.model.task, context.machine, context.selection.rows)
+    return open_rivals(
+        RIVALS, stock, context.model.task, context.machine, context.selection.rows, seconds
+    )
 
 
 def _stock_folder(context: Context) -> Path:

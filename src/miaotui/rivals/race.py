@@ -25,12 +25,21 @@ class OpenRival:
 
 
 def open_rivals(
-    rivals: Sequence[Rival], stock: Stock, task: Task, machine: Machine, rows: EncodedRows
+    rivals: Sequence[Rival],
+    stock: Stock,
+    task: Task,
+    machine: Machine,
+    rows: EncodedRows,
+    seconds: float,
 ) -> tuple[list[OpenRival], dict[str, str]]:
-    """The rivals that run here, and why each other one does not."""
+    """The rivals that run here, and why each other one does not; after `seconds` no more are
+    opened."""
+    began = time.monotonic()
     opened, absent = [], {}
     for rival in rivals:
         reason = rival.unavailable(machine)
+        if reason is None and time.monotonic() - began > seconds:
+            reason = "no time was left to open it; give a longer --time-budget"
         if reason is None:
             try:
                 opened.append(_open(rival, stock, task, rows))

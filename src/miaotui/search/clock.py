@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 SEARCH_SHARE = 0.7
 """Of the time budget; the rest is for the test gate, the rivals and the final measurement."""
+LEAST_SHARE = 0.4
+"""Of a short budget."""
 PROOF_S = 100.0
 """Kept for the proof where the budget is short: opening six rivals alone takes half of it."""
 
@@ -28,7 +30,9 @@ class Clock:
     @property
     def search_s(self) -> float:
         """The search's part of the budget."""
-        return min(self.budget_s * SEARCH_SHARE, max(self.budget_s - PROOF_S, self.budget_s * 0.25))
+        return min(
+            self.budget_s * SEARCH_SHARE, max(self.budget_s - PROOF_S, self.budget_s * LEAST_SHARE)
+        )
 
     @property
     def search_left_s(self) -> float:

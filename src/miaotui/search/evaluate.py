@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,18 @@ from miaotui.search.trials import Origin, Trial, TrialStore
 from miaotui.tasks.base import Text
 from miaotui.tasks.text_classification import Problem
 
-_ROUND_S = 0.6
 _ROUNDS = 3
 _FEWEST_ROWS = 128
 _CALLS = 300
-_LATENCY_S = 3.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """How closely a trial is looked at: seconds of each of its throughput rounds (its batch-1
+    calls get about five times that), and whether its memory is measured."""
+
+    round_s: float = 0.6
+    memory: bool = False
 
 
 def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
@@ -31,7 +39,7 @@ def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
     origin: Origin,
     context: Context,
     store: TrialStore,
-    measures_memory: bool = False,
+    look: Look,
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Trial:
@@ -45,8 +53,8 @@ def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
     shutil.rmtree(folder, ignore_errors=True)
     try:
         build_recipe(recipe, context, folder, seconds, progress)
-        memory = serving_memory_bytes(recipe, context, folder) if measures_memory else None
-        facts = _measure(recipe, context, folder) | {"memory_bytes": memory}
+        memory = serving_memory_bytes(recipe, context, folder) if look.memory else None
+        facts = _measure(recipe, context, folder, look) | {"memory_bytes": memory}
         trial = Trial.model_validate({"recipe": recipe, "origin": origin, **facts})
     except (EngineUnavailable, EngineFailed) as error:
         trial = Trial(recipe=recipe, origin=origin, error=str(error))
@@ -55,7 +63,7 @@ def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
     return store.put(trial.model_copy(update={"seconds": time.monotonic() - began}))
 
 
-def _measure(recipe: Recipe, context: Context, folder: Path) -> dict[str, object]:
+def _measure(recipe: Recipe, context: Context, folder: Path, look: Look) -> dict[str, object]:
     chosen = context.selection
     runner = open_recipe(recipe, context, folder)
     runner.run(chosen.rows.select(range(min(_FEWEST_ROWS, len(chosen.rows)))))
@@ -64,8 +72,9 @@ def _measure(recipe: Recipe, context: Context, folder: Path) -> dict[str, object
     rows_per_s = len(chosen.rows) / (time.perf_counter() - began)
     report = compare(context.metric, context.problem, chosen.original, logits, chosen.targets)
     predictor = Predictor(context.model.task, runner)
-    p50, p99 = _latency_ms(predictor, chosen.texts)
-    throughput = _throughput(predictor, chosen.texts, rows_per_s)
+    p50, p99 = _latency_ms(predictor, chosen.texts, 5 * look.round_s)
+    wanted = max(_FEWEST_ROWS, int(rows_per_s * look.round_s))
+    throughput = _throughput(predictor, chosen.texts, wanted)
     runner.close()
     return {
         "quality": report.optimized,
@@ -87,10 +96,8 @@ def _divergence(problem: Problem, rows: Judged, logits: np.ndarray) -> float:
     return float(np.sqrt(np.mean((logits - rows.original) ** 2))) / spread
 
 
-def _throughput(predictor: Predictor, texts: Sequence[Text], rows_per_s: float) -> float:
-    """Rows/s, text in to answer out: median of a few short rounds. `rows_per_s` says about how
-    many rows fill a round; a slow configuration gets a prefix of them."""
-    wanted = max(_FEWEST_ROWS, int(rows_per_s * _ROUND_S))
+def _throughput(predictor: Predictor, texts: Sequence[Text], wanted: int) -> float:
+    """Rows/s, text in to answer out: median of a few rounds of about as many rows as wanted."""
     repeats = max(1, round(wanted / len(texts)))
     sample = texts[: min(wanted, len(texts))]
     speeds = []
@@ -102,14 +109,14 @@ def _throughput(predictor: Predictor, texts: Sequence[Text], rows_per_s: float) 
     return float(np.median(speeds))
 
 
-def _latency_ms(predictor: Predictor, texts: Sequence[Text]) -> tuple[float, float]:
+def _latency_ms(predictor: Predictor, texts: Sequence[Text], seconds: float) -> tuple[float, float]:
     """p50 and p99 of batch-1 calls, each text warmed up by one call before; the slow are called
     less often."""
     began = time.perf_counter()
     chosen = [texts[i % len(texts)] for i in range(_CALLS)]
     for made, text in enumerate(chosen, 1):
         predictor([text])
-        if time.perf_counter() - began > _LATENCY_S / 2:
+        if time.perf_counter() - began > seconds / 2:
             chosen = chosen[:made]
             break
     times = []

@@ -7,10 +7,12 @@ from miaotui.budget import Budget, Objective
 from miaotui.recipe import Recipe
 from miaotui.search.clock import Clock, News, Watch
 from miaotui.search.context import Context
-from miaotui.search.evaluate import evaluate
+from miaotui.search.evaluate import Look, evaluate
 from miaotui.search.front import allowed, best_so_far
 from miaotui.search.sensitivity import Sensitivity
 from miaotui.search.trials import Origin, Trial, TrialStore
+
+_LONGEST_ROUND_S, _ROUND_SHARE = 0.6, 0.001
 
 
 @dataclass
@@ -36,10 +38,11 @@ class SearchState:
         def progress(line: str) -> None:
             self.tell(stage, line)
 
-        measures_memory = self.budget.max_memory_bytes is not None
-        trial = evaluate(
-            recipe, origin, self.context, self.store, measures_memory, seconds, progress
+        look = Look(
+            round_s=min(_LONGEST_ROUND_S, _ROUND_SHARE * self.budget.time_budget_s),
+            memory=self.budget.max_memory_bytes is not None,
         )
+        trial = evaluate(recipe, origin, self.context, self.store, look, seconds, progress)
         if trial.error:
             self.notes.append(f"{recipe.title}: {trial.error}")
         self.trials.append(trial)

