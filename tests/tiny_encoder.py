@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from miaotui.models.encoder import Encoder
 from miaotui.models.model import Calibration, Model
@@ -45,6 +46,7 @@ def model(
                 parameter.normal_(0, 0.25)
     words = {f"w{i}": i for i in range(VOCAB - 1)} | {"[UNK]": VOCAB - 1}
     tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
     names = [f"label {i}" for i in range(labels)]
     return Model(encoder.eval(), text_classification(tokenizer, names, problem, 64), "bert")
 

@@ -12,31 +12,28 @@ from miaotui.engines import ENGINES, Engine
 from miaotui.errors import RecipeError
 from miaotui.recovery.settings import Distillation
 from miaotui.techniques import (
-    TECHNIQUE_NAMES,
+    TECHNIQUES,
     BFloat16,
     DropLayers,
     Int8Dynamic,
     Int8Static,
-    LowRank,
     PruneStructure,
+    Technique,
 )
 
 
-def _step_name(step: Any) -> str | None:
-    if isinstance(step, dict):
-        return step.get("name") or step.get("kind")
-    return getattr(step, "name", None) or getattr(step, "kind", None)
+def _step_kind(step: Any) -> str | None:
+    """A technique is told by its `name`, a recovery by its `kind`."""
+    given = step if isinstance(step, dict) else vars(step)
+    if "name" in given:
+        return "technique"
+    return "recovery" if "kind" in given else None
 
 
+RECOVERIES = {"distil": Distillation}
 Step = Annotated[
-    Annotated[PruneStructure, Tag("prune-structure")]
-    | Annotated[DropLayers, Tag("drop-layers")]
-    | Annotated[LowRank, Tag("low-rank")]
-    | Annotated[Int8Dynamic, Tag("int8-dynamic")]
-    | Annotated[Int8Static, Tag("int8-static")]
-    | Annotated[BFloat16, Tag("bf16")]
-    | Annotated[Distillation, Tag("distil")],
-    Discriminator(_step_name),
+    Annotated[Technique, Tag("technique")] | Annotated[Distillation, Tag("recovery")],
+    Discriminator(_step_kind),
 ]
 Quantization = Int8Dynamic | Int8Static | BFloat16
 
@@ -92,6 +89,11 @@ class Recipe(BaseModel):
         return self.model_copy(update={"first": None})
 
     @property
+    def is_float(self) -> bool:
+        """Whether it is the model as it was, computed in fp32 or bf16."""
+        return self.first is None and all(isinstance(step, BFloat16) for step in self.steps)
+
+    @property
     def shaping(self) -> tuple[Step, ...]:
         """The steps that change weights or shapes: all but quantization."""
         return tuple(s for s in self.steps if not isinstance(s, Quantization))
@@ -110,7 +112,7 @@ def _step_title(step: Any) -> str:
         return f"prune {step.keep_time:.0%}"
     if isinstance(step, DropLayers):
         return f"layers {len(step.keep)}"
-    return str(_step_name(step))
+    return str(getattr(step, "name", None) or step.kind)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -129,33 +131,29 @@ def read_recipe(path: Path) -> Recipe:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "top level"
-    valid = {
-        "steps": f"techniques: {', '.join(TECHNIQUE_NAMES)}; recovery: distil",
-        "engine": f"engines: {', '.join(ENGINES)}",
-    }
+    location = [part for part in first["loc"] if part not in ("technique", "recovery")]
+    where = ".".join(str(part) for part in location) or "top level"
     if first["type"] == "extra_forbidden":
-        return f"unknown field {where}; {_valid_fields(first['loc'])}"
+        valid = _owner(first["loc"][:-1]).model_fields
+        return f"unknown field {where}; valid ones: {', '.join(valid)}"
     if first["type"].startswith("union_tag"):
-        kinds = [valid[str(part)] for part in first["loc"] if str(part) in valid]
-        return f"{where}: unknown name; " + "".join(kinds)
+        names = [_NAMES[str(part)] for part in first["loc"] if str(part) in _NAMES]
+        return f"{where}: unknown name; {names[-1]}"
     return f"{where}: {first['msg']}"
 
 
-def _valid_fields(location: tuple[int | str, ...]) -> str:
-    steps: dict[str, type[BaseModel]] = {
-        "prune-structure": PruneStructure,
-        "drop-layers": DropLayers,
-        "low-rank": LowRank,
-        "int8-dynamic": Int8Dynamic,
-        "int8-static": Int8Static,
-        "bf16": BFloat16,
-        "distil": Distillation,
-    }
-    owner: type[BaseModel] = Recipe
-    for part in location[:-1]:
-        if part == "first":
-            owner = FirstStage
-        engine: type[BaseModel] | None = ENGINES.get(str(part))
-        owner = steps.get(str(part)) or engine or owner
-    return "valid ones: " + ", ".join(owner.model_fields)
+_NAMES = {
+    "steps": f"techniques: {', '.join(TECHNIQUES)}; recovery: {', '.join(RECOVERIES)}",
+    "engine": f"engines: {', '.join(ENGINES)}",
+    "layout": "layouts: padded, bucketed, packed",
+}
+
+
+def _owner(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model whose field the place in a recipe is."""
+    owners: dict[str, type[BaseModel]] = {"first": FirstStage, "recovery": Distillation}
+    owners |= {**ENGINES, **TECHNIQUES}
+    found: type[BaseModel] = Recipe
+    for part in location:
+        found = owners.get(str(part), found)
+    return found

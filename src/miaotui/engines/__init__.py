@@ -1,6 +1,6 @@
 """Engines by name. Importing this imports no engine's library."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field, TypeAdapter
 
@@ -10,9 +10,7 @@ from miaotui.engines.torch import TorchEngine
 
 Engine = Annotated[TorchEngine | OnnxRuntimeEngine | OpenVinoEngine, Field(discriminator="name")]
 ENGINES: dict[str, type[TorchEngine | OnnxRuntimeEngine | OpenVinoEngine]] = {
-    "torch": TorchEngine,
-    "onnxruntime": OnnxRuntimeEngine,
-    "openvino": OpenVinoEngine,
+    engine.model_fields["name"].default: engine for engine in get_args(get_args(Engine)[0])
 }
 engine_adapter: TypeAdapter[TorchEngine | OnnxRuntimeEngine | OpenVinoEngine] = TypeAdapter(Engine)
 

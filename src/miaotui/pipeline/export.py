@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from miaotui.bundle import Bundle, read_bundle
-from miaotui.cascade import ENGINE_FOLDER
+from miaotui.cascade import ENGINE_FOLDER, FIRST_FILE
 from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
 from miaotui.errors import BundleError, OutputError, RecipeError
 from miaotui.models.load import SHAPE_FILE, find_model, load_model
@@ -20,7 +20,8 @@ def export(folder: Path, to: str, out: Path) -> str:
     """Writes `out` and says in one line what it takes; `to` can be "onnx"."""
     if to != "onnx":
         raise RecipeError(f"cannot export to {to}; formats: onnx")
-    model = plain(_graph(read_bundle(folder)))
+    bundle = read_bundle(folder)
+    model = plain(_graph(bundle))
     onnx.checker.check_model(model)
     draft = out.with_name(f".{out.name}.tmp")
     try:
@@ -29,7 +30,10 @@ def export(folder: Path, to: str, out: Path) -> str:
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise OutputError(f"{out} cannot be written: {error.strerror}") from error
-    return f"{out}: inputs {', '.join(i.name for i in model.graph.input)}; output logits"
+    said = f"{out}: inputs {', '.join(i.name for i in model.graph.input)}; output logits"
+    if (bundle.folder / FIRST_FILE).exists():
+        return f"{said}; this is the last stage of the cascade alone, since a graph has no stages"
+    return said
 
 
 def _graph(bundle: Bundle) -> onnx.ModelProto:

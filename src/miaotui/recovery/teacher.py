@@ -41,17 +41,21 @@ def cache_teacher(
     rows: EncodedRows,
     on_progress: Callable[[float], None] | None = None,
     batch: int = 32,
+    bf16: bool = False,
 ) -> TeacherOutputs:
-    """Runs every row once, in batches of like lengths; progress is told as a share of the rows."""
+    """Runs every row once, in batches of like lengths; progress is told as a share of the rows.
+
+    `bf16` computes in it, which is precise enough to learn from and not to judge by.
+    """
     depth, shape = len(encoder.layers) + 1, encoder.shape
     logits = np.zeros((len(rows), shape.labels), dtype=np.float32)
     states = np.zeros((len(rows), depth, shape.hidden), dtype=np.float16)
     done = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         for indices in by_length(rows, batch):
             found = encoder.states(*padded(rows, indices.tolist()))
-            logits[indices] = encoder.head(found[-1])[:, 0].numpy()
-            stacked = torch.stack([state[:, 0] for state in found], dim=1)
+            logits[indices] = encoder.head(found[-1])[:, 0].float().numpy()
+            stacked = torch.stack([state[:, 0].float() for state in found], dim=1)
             states[indices] = stacked.clamp(-65000, 65000).to(torch.float16).numpy()
             done += len(indices)
             if on_progress is not None:

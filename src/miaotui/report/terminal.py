@@ -1,5 +1,6 @@
 """Progress and facts on a terminal. Progress goes to stderr, results to stdout."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -7,6 +8,8 @@ from typing import Any, Protocol
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+_LINE_EVERY_S = 10.0
 
 
 class _News(Protocol):
@@ -59,17 +62,37 @@ def _bar(*columns: TextColumn) -> Progress:
 
 @contextmanager
 def steps_bar(title: str) -> Iterator[Callable[[int, int, float, float | None], None]]:
-    """A bar over training steps with the time left and the last validation metric."""
+    """A bar over training steps with the time left and the last validation metric. Where stderr is
+    no terminal, a line every ten seconds."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _step_lines(title, console)
+        return
     line = TextColumn("{task.description} {task.fields[note]}")
     with _bar(line) as progress:
         bar = progress.add_task(title, total=None, note="")
 
         def update(step: int, total: int, eta_s: float, metric: float | None) -> None:
-            known = "" if metric is None else f", validation {metric:.4f}"
-            note = f"step {step} of {total}, {eta_s:.0f} s left{known}"
+            note = _step_note(step, total, eta_s, metric)
             progress.update(bar, completed=step, total=total, note=note)
 
         yield update
+
+
+def _step_note(step: int, total: int, eta_s: float, metric: float | None) -> str:
+    known = "" if metric is None else f", validation {metric:.4f}"
+    return f"step {step} of {total}, {eta_s:.0f} s left{known}"
+
+
+def _step_lines(title: str, console: Console) -> Callable[[int, int, float, float | None], None]:
+    told = [0.0]
+
+    def update(step: int, total: int, eta_s: float, metric: float | None) -> None:
+        if time.monotonic() - told[0] >= _LINE_EVERY_S or step == total:
+            told[0] = time.monotonic()
+            console.print(f"{title} {_step_note(step, total, eta_s, metric)}", highlight=False)
+
+    return update
 
 
 @contextmanager

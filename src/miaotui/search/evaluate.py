@@ -27,10 +27,11 @@ _CALLS = 300
 
 @dataclass(frozen=True)
 class Look:
-    """How closely a trial is looked at: seconds of each of its throughput rounds (its batch-1
-    calls get about five times that), and whether its memory is measured."""
+    """How closely a trial is looked at: seconds of each of its throughput rounds, of all its
+    batch-1 calls, and whether its memory is measured."""
 
     round_s: float = 0.6
+    calls_s: float = 3.0
     memory: bool = False
 
 
@@ -72,7 +73,7 @@ def _measure(recipe: Recipe, context: Context, folder: Path, look: Look) -> dict
     rows_per_s = len(chosen.rows) / (time.perf_counter() - began)
     report = compare(context.metric, context.problem, chosen.original, logits, chosen.targets)
     predictor = Predictor(context.model.task, runner)
-    p50, p99 = _latency_ms(predictor, chosen.texts, 5 * look.round_s)
+    p50, p99 = _latency_ms(predictor, chosen.texts, look.calls_s)
     wanted = max(_FEWEST_ROWS, int(rows_per_s * look.round_s))
     throughput = _throughput(predictor, chosen.texts, wanted)
     runner.close()

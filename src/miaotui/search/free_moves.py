@@ -9,6 +9,7 @@ from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 
 _STAGE = "free moves"
+_FLOAT_MOVES = 2
 _FIRST_SHARE, _REFINED_SHARE, _FALLBACK_SHARE = 0.35, 0.4, 0.45
 
 
@@ -21,9 +22,11 @@ def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
         if state.has_time(_FIRST_SHARE):
             state.try_(_STAGE, recipe, "free")
     leading = state.leading("free")[:1]
-    floats = [t for t in state.leading("free") if not t.recipe.steps][:1]
-    for trial in [*leading, *(t for t in floats if t not in leading)]:
+    floats = [t for t in state.leading("free") if t.recipe.is_float][:1]
+    for trial in leading:
         _refine(state, trial)
+    for trial in floats:
+        _refine(state, trial, most=_FLOAT_MOVES)
     leading = state.leading("free")[:1]
     for recipe in planner.other_calibrators(leading[0].recipe) if leading else ():
         if state.has_time(_REFINED_SHARE):
@@ -36,9 +39,9 @@ def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
     return first
 
 
-def _refine(state: SearchState, trial: Trial) -> None:
+def _refine(state: SearchState, trial: Trial, most: int | None = None) -> None:
     seen = {t.recipe.key for t in state.trials}
-    for recipe in planner.refined_moves(state.context, trial, state.budget.ranks_by):
+    for recipe in planner.refined_moves(state.context, trial, state.budget.ranks_by)[:most]:
         if recipe.key not in seen and state.has_time(_REFINED_SHARE):
             state.try_(_STAGE, recipe, "free")
 

@@ -54,10 +54,10 @@ def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) 
 
 
 def tuned_original(trials: Sequence[Trial], budget: Budget) -> Trial | None:
-    """The best float configuration of the untouched model: the honest baseline."""
-    floats = [t for t in trials if t.ok and t.origin == "free" and not t.recipe.steps]
-    fitting = [t for t in floats if fits_memory(t, budget)] or floats
-    return min(fitting, key=lambda t: t.cost(budget.ranks_by), default=None)
+    """The best float configuration (fp32 or bf16) of the untouched model: the honest baseline."""
+    floats = [t for t in trials if t.ok and t.origin == "free" and t.recipe.is_float]
+    kept = [t for t in floats if allowed(t, budget)] or floats
+    return min(kept, key=lambda t: t.cost(budget.ranks_by), default=None)
 
 
 def best_so_far(trials: Sequence[Trial], budget: Budget) -> Trial | None:

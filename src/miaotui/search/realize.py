@@ -57,7 +57,7 @@ def _recovered(
     rows, targets, labelled = _training_rows(context)
     recovered = distil(
         model,
-        teacher_outputs(context, rows),
+        teacher_outputs(context, rows, progress),
         rows,
         targets,
         labelled,
@@ -84,6 +84,17 @@ def _line(progress: Progress | None) -> Callable[..., None] | None:
     return report
 
 
+def _share(progress: Progress) -> Callable[[float], None]:
+    told = [0]
+
+    def report(share: float) -> None:
+        if int(10 * share) > told[0]:
+            told[0] = int(10 * share)
+            progress(f"the original answers the training rows: {share:.0%}")
+
+    return report
+
+
 def _training_rows(context: Context) -> tuple[EncodedRows, np.ndarray, np.ndarray]:
     """Labelled rows first, then the unlabelled ones with targets of zero."""
     train, extra = context.train, context.unlabelled
@@ -101,7 +112,9 @@ def teacher_outputs(
     folder = context.work / f"teacher-{context.fingerprint}-{len(rows)}"
     if folder.exists():
         return TeacherOutputs.load(folder)
-    outputs = cache_teacher(context.model.encoder, rows)
+    told = None if progress is None else _share(progress)
+    bf16 = context.machine.computes_bf16
+    outputs = cache_teacher(context.model.encoder, rows, told, bf16=bf16)
     draft = folder.with_suffix(".tmp")
     outputs.save(draft)
     draft.replace(folder)

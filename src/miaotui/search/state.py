@@ -38,8 +38,11 @@ class SearchState:
         def progress(line: str) -> None:
             self.tell(stage, line)
 
+        round_s = min(_LONGEST_ROUND_S, _ROUND_SHARE * self.budget.time_budget_s)
+        by_latency = self.budget.ranks_by is Objective.LATENCY
         look = Look(
-            round_s=min(_LONGEST_ROUND_S, _ROUND_SHARE * self.budget.time_budget_s),
+            round_s=round_s / 2 if by_latency else round_s,
+            calls_s=8 * round_s if by_latency else round_s,
             memory=self.budget.max_memory_bytes is not None,
         )
         trial = evaluate(recipe, origin, self.context, self.store, look, seconds, progress)

@@ -1,9 +1,10 @@
 """Techniques by name. Importing this does not import torch."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
+from miaotui.techniques.base import TechniqueBase
 from miaotui.techniques.bf16 import BFloat16
 from miaotui.techniques.drop_layers import DropLayers
 from miaotui.techniques.int8_dynamic import Int8Dynamic
@@ -15,19 +16,13 @@ Technique = Annotated[
     PruneStructure | DropLayers | LowRank | Int8Dynamic | Int8Static | BFloat16,
     Field(discriminator="name"),
 ]
-TECHNIQUES = {
-    "prune-structure": PruneStructure,
-    "drop-layers": DropLayers,
-    "low-rank": LowRank,
-    "int8-dynamic": Int8Dynamic,
-    "int8-static": Int8Static,
-    "bf16": BFloat16,
+TECHNIQUES: dict[str, type[TechniqueBase]] = {
+    technique.model_fields["name"].default: technique
+    for technique in get_args(get_args(Technique)[0])
 }
-TECHNIQUE_NAMES = tuple(TECHNIQUES)
 
 __all__ = [
     "TECHNIQUES",
-    "TECHNIQUE_NAMES",
     "BFloat16",
     "DropLayers",
     "Int8Dynamic",

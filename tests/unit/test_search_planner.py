@@ -1,0 +1,113 @@
+"""Which recipes are tried: pure functions of the machine, the rows and what led."""
+
+from pathlib import Path
+
+import pytest
+
+import tiny_context
+import tiny_encoder
+from miaotui.budget import Objective
+from miaotui.engines.layouts import Packed, Padded
+from miaotui.engines.onnxruntime import OnnxRuntimeEngine
+from miaotui.engines.openvino import OpenVinoEngine
+from miaotui.errors import EngineUnavailable
+from miaotui.hardware import probe
+from miaotui.recipe import FirstStage, Recipe, read_recipe
+from miaotui.recovery.settings import Distillation
+from miaotui.search import planner
+from miaotui.search.trials import Trial
+from miaotui.tasks.text_classification import Problem
+from miaotui.techniques import BFloat16, DropLayers, Int8Static, PruneStructure
+
+ENGINES = ("torch", "onnxruntime", "openvino")
+RUNTIME = Recipe(
+    steps=(Int8Static(),), engine=OpenVinoEngine(layout=Packed(block_tokens=32), streams=2)
+)
+
+
+def test_the_first_move_is_the_original_as_it_comes(tmp_path: Path) -> None:
+    first = planner.first_moves(tiny_context.context(tmp_path), ENGINES)[0]
+    assert first == planner.original_recipe(ENGINES)
+    assert first.engine.name == "torch"
+    assert not first.steps
+
+
+def test_first_moves_know_each_recipe_once_and_only_the_engines_given(tmp_path: Path) -> None:
+    moves = planner.first_moves(tiny_context.context(tmp_path), ("onnxruntime",))
+    assert len({move.key for move in moves}) == len(moves)
+    assert {move.engine.name for move in moves} == {"onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    ("isa", "bits", "bf16"),
+    [(("avx2",), 7, False), (("avx512f", "avx512_vnni", "avx512_bf16"), 8, True)],
+)
+def test_the_instruction_set_decides_bits_and_bf16(
+    tmp_path: Path, isa: tuple[str, ...], bits: int, bf16: bool
+) -> None:
+    context = tiny_context.context(tmp_path, machine=tiny_context.machine_with(isa))
+    moves = planner.first_moves(context, ENGINES)
+    assert {m.engine.weight_bits for m in moves if isinstance(m.engine, OpenVinoEngine)} == {bits}
+    assert any(isinstance(s, BFloat16) for m in moves for s in m.steps) is bf16
+
+
+def test_latency_refines_threads_and_throughput_streams(tmp_path: Path) -> None:
+    context = tiny_context.context(tmp_path)
+    trial = Trial(recipe=RUNTIME, origin="free")
+    latency = planner.refined_moves(context, trial, Objective.LATENCY)
+    bulk = planner.refined_moves(context, trial, Objective.THROUGHPUT)
+    assert all(move.engine.threads == 1 for move in latency)
+    assert {move.engine.layout.kind for move in bulk} == {"packed", "bucketed"}
+    assert all(move.steps == RUNTIME.steps for move in [*latency, *bulk])
+
+
+def test_the_ladder_goes_from_the_engine_as_it_comes_to_its_layout() -> None:
+    plain, tuned = planner.ladder_recipes(RUNTIME)
+    assert plain.engine == OpenVinoEngine(layout=Padded())
+    assert tuned.engine == RUNTIME.engine
+    assert not plain.steps
+    assert not tuned.steps
+
+
+def test_pruning_further_goes_on_from_what_was_recovered() -> None:
+    once = planner.pruned(RUNTIME, 0.5, seed=3)
+    twice = planner.pruned(once, 0.7, seed=3)
+    assert twice.shaping[:2] == once.shaping
+    assert twice.shaping[2:] == (PruneStructure(keep_time=0.7), Distillation(seed=3))
+    assert twice.quantizing == RUNTIME.quantizing
+
+
+def test_training_free_moves_keep_the_precision_at_the_end(tmp_path: Path) -> None:
+    moves = planner.training_free(tiny_context.context(tmp_path), RUNTIME)
+    assert all(move.steps[-1] == Int8Static() for move in moves)
+    assert any(isinstance(move.steps[0], DropLayers) for move in moves)
+
+
+def test_other_calibrators_change_nothing_else() -> None:
+    found = planner.other_calibrators(RUNTIME)
+    assert [m.steps[0].calibrator for m in found] == ["percentile", "minmax"]
+    assert planner.other_calibrators(Recipe(engine=OnnxRuntimeEngine())) == []
+
+
+def test_a_cascade_is_a_recipe_of_two_and_survives_yaml(tmp_path: Path) -> None:
+    small = planner.tiny(RUNTIME, seed=1)
+    both = planner.cascade(small, RUNTIME, 0.5)
+    assert both.first == FirstStage(answers=0.5, steps=small.steps, engine=small.engine)
+    assert both.without_first == RUNTIME
+    assert both.first.recipe == small
+    assert both.key != RUNTIME.key
+    assert "50%" in both.title
+    path = tmp_path / "recipe.yaml"
+    path.write_text(both.to_yaml(), encoding="utf-8")
+    assert read_recipe(path) == both
+
+
+def test_a_regression_has_no_cascade(tmp_path: Path) -> None:
+    model = tiny_encoder.model(problem=Problem.REGRESSION, labels=1)
+    assert not tiny_context.context(tmp_path, model).can_be_sure
+    assert tiny_context.context(tmp_path).can_be_sure
+
+
+def test_engines_that_are_not_there_are_refused_by_name() -> None:
+    with pytest.raises(EngineUnavailable, match="there is no engine abacus; engines here: "):
+        planner.usable_engines(probe(), ["abacus"])
