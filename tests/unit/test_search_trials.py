@@ -59,6 +59,7 @@ def test_an_engine_that_cannot_is_a_trial_with_a_reason(tmp_path: Path, store: T
     trial = evaluate(recipe, "free", tiny_context.context(tmp_path), store, QUICK)
     assert not trial.ok
     assert "onnxruntime cannot compute in bf16" in (trial.error or "")
+    assert store.get(recipe) == trial, "a failure is read back too, and not tried again"
 
 
 def test_memory_is_that_of_a_process_that_serves(tmp_path: Path, store: TrialStore) -> None:

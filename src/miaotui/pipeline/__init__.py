@@ -1,5 +1,7 @@
 """The main job: from a model and rows to the fastest measured bundle that keeps the limit."""
 
+from functools import partial
+
 from miaotui.bundle import check_out
 from miaotui.measure.result import OptimizationResult
 from miaotui.pipeline.deliver import deliver
@@ -7,7 +9,8 @@ from miaotui.pipeline.options import OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import prepare
 from miaotui.pipeline.recipes import given_recipe
 from miaotui.search.clock import Clock, Watch, silent
-from miaotui.search.gate import answer, freeze, run_gate
+from miaotui.search.frozen import frozen_outcome
+from miaotui.search.gate import answer, run_gate
 from miaotui.search.planner import usable_engines
 from miaotui.search.run import SMALLEST_FOR_SURGERY, search
 
@@ -26,8 +29,8 @@ def optimize(options: OptimizeOptions, watch: Watch = silent) -> OptimizationRes
         outcome = given_recipe(options.recipe, context, engines, options.budget, clock, watch)
     else:
         surgery = not options.keep_shapes and len(prepared.splits.test) >= SMALLEST_FOR_SURGERY
-        outcome = search(context, options.budget, engines, clock, watch, surgery)
-    freeze(context.work, outcome.candidates)
+        find = partial(search, context, options.budget, engines, clock, watch, surgery)
+        outcome = frozen_outcome(context, options.budget, find)
     test = prepared.test()
     tested = run_gate(context, outcome.candidates, test, options.budget)
     return deliver(options, prepared, outcome, tested, answer(tested), test, clock, watch)

@@ -1,6 +1,5 @@
-"""The test gate: candidates frozen before the test split is read, tested safest first."""
+"""The test gate: the frozen candidates, tested safest first."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ from miaotui.search.build import build_recipe, open_recipe
 from miaotui.search.context import Context, Judged
 from miaotui.search.trials import Trial
 
-FROZEN_FILE = "frozen.json"
-
 
 @dataclass(frozen=True)
 class Tested:
@@ -25,13 +22,6 @@ class Tested:
     report: DropReport
     passed: bool
     logits: Float32[ndarray, "rows labels"]
-
-
-def freeze(work: Path, candidates: Sequence[Trial]) -> None:
-    """Writes down the candidates before the test split is opened."""
-    draft = work / f"{FROZEN_FILE}.tmp"
-    draft.write_text(json.dumps([t.recipe.key for t in candidates]), encoding="utf-8")
-    draft.replace(work / FROZEN_FILE)
 
 
 def keeps(report: DropReport, budget: Budget) -> bool:

@@ -18,7 +18,7 @@ Origin = Literal["free", "compressed", "recovered", "cascade"]
 class Trial(BaseModel):
     """What one recipe gave on the selection rows. `error` says why it could not be measured."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     recipe: Recipe
     origin: Origin
