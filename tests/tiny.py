@@ -25,6 +25,8 @@ CHINESE = ("这部电影很好看", "剧情拖沓,演员也不行", "画面漂�
 ADAPTED = ("bert", "roberta", "distilbert", "electra")
 UNKNOWN = "mpnet"
 """A family that has no adapter here: relative positions, so that it can never be packed."""
+NOT_EXPORTED = "canine"
+"""A family that torch cannot export to ONNX."""
 LAST_TOKEN = "gpt2"
 """A family that finds the token to read by its padding id."""
 HIDDEN, LAYERS, HEADS, FFN, MAX_TOKENS = 32, 2, 4, 48, 96
@@ -135,6 +137,7 @@ _COMMON = {
     "pad_token_id": 0,
 }
 _DISTILBERT = {"dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": FFN}
+_CANINE = {"num_hash_buckets": 64, "downsampling_rate": 2, "upsampling_kernel_size": 2}
 _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", {}),
     "roberta": ("Roberta", {"pad_token_id": 1, "type_vocab_size": 1}),
@@ -142,4 +145,5 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "electra": ("Electra", {"embedding_size": 16}),
     "mpnet": ("MPNet", {"pad_token_id": 1}),
     "gpt2": ("GPT2", {"pad_token_id": 1}),
+    "canine": ("Canine", _CANINE),
 }

@@ -13,7 +13,8 @@ import pytest
 
 import miaotui as product
 import tiny_job
-from tiny import save_tiny
+from miaotui.models.load import find_model, load_model
+from tiny import NOT_EXPORTED, save_tiny
 
 pytestmark = pytest.mark.integration
 BUDGET = ("--time-budget", "60s")
@@ -68,13 +69,22 @@ def test_no_drop_at_all_gives_what_equals_the_original_answer_for_answer(tmp_pat
     assert document["quality"]["drop"] == 0
     assert all(point["kind"] == "free" for point in document["details"]["front"])
     texts = tiny_job.texts(200, seed=9)
-    reference = product.optimize  # the name stays public
-    assert callable(reference)
-    from miaotui.models.load import find_model, load_model
-
     original = load_model(find_model(str(model)))
     expected = original.task.answers(tiny_job.logits_of(original, original.task.encode(texts)))
     assert [a.label for a in product.load(out)(texts)] == [a.label for a in expected]
+
+
+def test_a_model_that_cannot_be_exported_gives_the_torch_bundle(tmp_path: Path) -> None:
+    model, rows = job(tmp_path, NOT_EXPORTED)
+    out = tmp_path / "fast"
+    document = tiny_job.optimized(model, rows, out, *BUDGET)
+
+    assert document["recipe"]["engine"]["name"] == "torch"
+    assert document["quality"]["drop"] == 0
+    assert any("cannot export" in note for note in document["notes"])
+    assert "cannot export" in document["details"]["unavailable"]["openvino"]
+    assert "cannot export" in (out / "card.md").read_text(encoding="utf-8")
+    assert product.load(out)(["a quiet film"])[0].label in ("label 0", "label 1")
 
 
 def test_killed_ten_times_it_still_ends(tmp_path: Path) -> None:

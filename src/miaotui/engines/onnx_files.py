@@ -1,5 +1,6 @@
 """From a Model to an ONNX file, for every engine that reads one."""
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,11 +64,19 @@ def trace(module: "PaddedClassifier") -> "onnx.ModelProto":
                 verbose=False,
             )
     except (RuntimeError, TypeError, ValueError, torch.onnx.OnnxExporterError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EngineFailed(f"torch cannot export this model to ONNX: {reason}") from error
+        raise EngineFailed(f"torch cannot export this model to ONNX: {_reason(error)}") from error
     if program is None:
         raise EngineFailed("torch cannot export this model to ONNX")
     return program.model_proto
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what started it all; the exporter's own message is a page on how to go on,
+    in colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def quantize_dynamically(model: "onnx.ModelProto", reduce_range: bool) -> "onnx.ModelProto":

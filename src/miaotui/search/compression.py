@@ -21,7 +21,8 @@ _SHORTEST_RECOVERY_S = 20.0
 _FREE_OF_TRAINING_SHARE = 0.6
 _TEACHER_SHARE = 0.25
 _BF16_GAIN = 1.5
-_FIRST_SHARE, _TINY_SHARE, _CASCADES_SHARE = 0.45, 0.4, 0.12
+_SHARES, _TINY_SHARE, _SHARES_BESIDE_TINY = (0.4, 0.5, 1.0), 0.4, (0.45, 0.88)
+"""Of the time left when each training begins; what is spared at the end is for the cascades."""
 
 
 def compress(state: SearchState, runtime: Recipe) -> Trial | None:
@@ -40,23 +41,28 @@ def compress(state: SearchState, runtime: Recipe) -> Trial | None:
 
 
 def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
-    """Half the time first; then half of that again where it went well, milder where it did not. A
-    share of the time is for the tiny model of a cascade, which only throughput gains by."""
-    seed = state.context.seed
-    first = _distil(state, planner.pruned(runtime, 0.5, seed), _FIRST_SHARE)
-    if first is None:
+    """Half the time first; then less and less of it while that goes well, or once milder where it
+    did not. A share of the time is for the tiny model of a cascade, which only throughput gains
+    by; it is returned."""
+    seed, tries_tiny = state.context.seed, _wants_cascade(state)
+    shares = _SHARES_BESIDE_TINY if tries_tiny else _SHARES
+    trial = _distil(state, planner.pruned(runtime, 0.5, seed), shares[0])
+    if trial is None:
         return None
-    small = None
-    if state.budget.ranks_by is Objective.THROUGHPUT and state.context.can_be_sure:
-        small = _distil(state, planner.tiny(runtime, seed), _TINY_SHARE)
-    spared = 1 - (_CASCADES_SHARE if small else 0.0)
-    if allowed(first, state.budget):
-        further = _distil(state, planner.pruned(first.recipe, 0.7, seed), spared)
-        if small is None and further is not None and allowed(further, state.budget):
-            _distil(state, planner.pruned(further.recipe, 0.7, seed), spared)
-    else:
-        _distil(state, planner.pruned(runtime, 0.7, seed), spared)
+    small = _distil(state, planner.tiny(runtime, seed), _TINY_SHARE) if tries_tiny else None
+    if not allowed(trial, state.budget):
+        _distil(state, planner.pruned(runtime, 0.7, seed), shares[-1])
+        return small
+    for share in shares[1:]:
+        further = _distil(state, planner.pruned(trial.recipe, 0.7, seed), share)
+        if further is None or not allowed(further, state.budget):
+            break
+        trial = further
     return small
+
+
+def _wants_cascade(state: SearchState) -> bool:
+    return state.budget.ranks_by is Objective.THROUGHPUT and state.context.can_be_sure
 
 
 def _distil(state: SearchState, recipe: Recipe, share: float) -> Trial | None:
