@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from miaotui.cascade import open_stages
 from miaotui.engines import engine_adapter
-from miaotui.errors import BundleError, ModelError, OutputError
+from miaotui.errors import BundleError, EngineUnavailable, ModelError, OutputError
 from miaotui.hardware import Machine, probe
 from miaotui.predictor import Predictor
 from miaotui.tasks.base import EncodedRows
@@ -71,14 +70,15 @@ def write_bundle(out: Path, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
     """Calls `fill` with an empty folder to write into and gets the manifest's facts from it; then
     puts the folder in place of `out` at once. Whatever fails, an older bundle at `out` stays."""
     check_out(out)
-    draft = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
+    _sweep(out)
+    draft, _ = _beside(out)
     try:
         draft.mkdir(parents=True)
         facts = dict(fill(draft))
         _write_manifest(draft, facts)
         _replace(draft, out)
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+    except (OSError, SafetensorError) as error:
+        reason = _reason(error)
         raise OutputError(
             f"{out} cannot be written: {reason}; what was there is unchanged"
         ) from error
@@ -98,8 +98,30 @@ def check_out(out: Path) -> None:
         raise OutputError(f"{out} cannot be written: no permission in {parent}")
 
 
+def _beside(out: Path) -> tuple[Path, Path]:
+    """Where a bundle is written, and where the one before it waits while it takes its place."""
+    return out.parent / f".{out.name}.tmp", out.parent / f".{out.name}.old"
+
+
+def _sweep(out: Path) -> None:
+    """Puts right what a killed process left: a half written draft, a bundle moved aside."""
+    draft, old = _beside(out)
+    shutil.rmtree(draft, ignore_errors=True)
+    if old.exists() and not out.exists():
+        os.replace(old, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _reason(error: OSError | SafetensorError) -> str:
+    """safetensors says what the system said in words of its own."""
+    number = getattr(error, "errno", None)
+    if number == errno.ENOSPC or "No space left" in str(error):
+        return "the disk is full"
+    return getattr(error, "strerror", None) or str(error)
+
+
 def _replace(draft: Path, out: Path) -> None:
-    old = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.old"
+    _, old = _beside(out)
     if out.exists():
         os.replace(out, old)
     try:
@@ -167,6 +189,9 @@ def open_bundle(bundle: Bundle, cores: int | None = None) -> Predictor:
         task = open_task(bundle.folder)
     except (ValidationError, ModelError) as error:
         raise BundleError(f"{bundle.folder}: {str(error).splitlines()[0]}") from error
+    reason = engine.unavailable(machine)
+    if reason is not None:
+        raise EngineUnavailable(f"{bundle.folder} runs on {engine.name}: {reason}; install it")
     usable = min(cores or bundle.manifest["environment"]["cores"], machine.cores)
     session = open_stages(engine, bundle.folder, usable)
     return Predictor(task, session, bundle.differences(machine))

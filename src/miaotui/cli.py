@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
+from pydantic import ValidationError
 
 from miaotui.budget import Budget, Objective, parse_bytes, parse_drop, parse_duration
 from miaotui.errors import BudgetError, MiaotuiError
@@ -52,6 +53,13 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
             function(*args, **kwargs)
         except MiaotuiError as error:
             _say(f"error: {error}")
+            raise typer.Exit(2) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            _say(f"error: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+            raise typer.Exit(2) from None
+        except OSError as error:
+            _say(f"error: {error.filename or 'a file'}: {error.strerror or error}; nothing is lost")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             _say("interrupted; run the same command again to go on")

@@ -1,6 +1,12 @@
 """Every error a user can cause. The CLI prints one in one line and exits with status 2."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first; its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class MiaotuiError(Exception):
     """Base of all errors raised on purpose: says what happened, what was expected, what to do."""
 

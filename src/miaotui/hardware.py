@@ -90,6 +90,11 @@ class Machine:
         return "baseline"
 
     @property
+    def saturates_int8(self) -> bool:
+        """Whether int8 products are added in 16 bits, so that 8-bit weights may overflow."""
+        return self.instruction_set in ("avx512", "avx2", "baseline")
+
+    @property
     def computes_bf16(self) -> bool:
         """Whether bf16 is multiplied by the processor instead of being emulated."""
         return "amx_bf16" in self.isa or "avx512_bf16" in self.isa

@@ -24,7 +24,7 @@ from miaotui.techniques import (
 
 def _step_kind(step: Any) -> str | None:
     """A technique is told by its `name`, a recovery by its `kind`."""
-    given = step if isinstance(step, dict) else vars(step)
+    given = step if isinstance(step, dict) else getattr(step, "__dict__", {})
     if "name" in given:
         return "technique"
     return "recovery" if "kind" in given else None

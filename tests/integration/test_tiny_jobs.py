@@ -100,7 +100,7 @@ def test_killed_ten_times_it_still_ends(tmp_path: Path) -> None:
         running = subprocess.Popen(
             arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(draw.uniform(6, 14))
+        time.sleep(draw.uniform(5, 10))
         assert running.poll() is None, "it ended before it was killed"
         running.send_signal(signal.SIGKILL)
         running.wait()

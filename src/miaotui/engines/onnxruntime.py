@@ -9,7 +9,7 @@ from numpy import ndarray
 from miaotui.engines.base import EngineBase, Session, feeds
 from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import ONNX_FILE, check_kinds, to_onnx
-from miaotui.errors import BundleError
+from miaotui.errors import BundleError, EngineFailed, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
 from miaotui.quiet import silence_telemetry
@@ -52,12 +52,20 @@ def onnx_session(path: Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _load_errors() as error:
-        raise BundleError(f"{path.name} cannot be opened: {str(error).splitlines()[0]}") from error
+    except _errors() as error:
+        raise BundleError(f"{path.name} cannot be opened: {first_line(error)}") from error
 
 
-def _load_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises over a file it cannot take; these share no base but Exception."""
+def run_onnx(session: Any, inputs: dict[str, ndarray]) -> ndarray:
+    """The first output; what ONNX Runtime raises is an EngineFailed."""
+    try:
+        return session.run(None, inputs)[0]  # type: ignore[no-any-return]
+    except _errors() as error:
+        raise EngineFailed(f"onnxruntime: {first_line(error)}") from error
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises; these share no base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as raised
 
     return (
@@ -78,4 +86,4 @@ class _Runner:
         self._inputs = [entry.name for entry in session.get_inputs()]
 
     def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
-        return self._session.run(None, feeds(batch, self._inputs))[0]  # type: ignore[no-any-return]
+        return run_onnx(self._session, feeds(batch, self._inputs))

@@ -11,7 +11,7 @@ from numpy import ndarray
 from miaotui.engines.base import EngineBase, Session, feeds
 from miaotui.engines.layouts import Batch, Bucketed, Padded
 from miaotui.engines.onnx_files import ONNX_FILE, check_kinds, to_onnx
-from miaotui.errors import BundleError, EngineFailed
+from miaotui.errors import BundleError, EngineFailed, first_line
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
 from miaotui.quiet import silence_telemetry
@@ -57,9 +57,7 @@ class OpenVinoEngine(EngineBase):
         try:
             network = openvino.Core().read_model(str(folder / ONNX_FILE))
         except RuntimeError as error:
-            raise BundleError(
-                f"{ONNX_FILE} cannot be opened: {str(error).splitlines()[0]}"
-            ) from error
+            raise BundleError(f"{ONNX_FILE} cannot be opened: {first_line(error)}") from error
         settings = {
             "INFERENCE_NUM_THREADS": max(1, min(self.threads or cores, cores)),
             "NUM_STREAMS": self.streams,
@@ -97,8 +95,12 @@ class _Runner:
         self._local = threading.local()
 
     def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
-        request = self._request(batch.shape if self._fixed else None)
-        request.infer(feeds(batch, self._inputs), share_inputs=True)
+        try:
+            request = self._request(batch.shape if self._fixed else None)
+            request.infer(feeds(batch, self._inputs), share_inputs=True)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1:] or [first_line(error)]
+            raise EngineFailed(f"openvino: {reason[0]}") from error
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
     def _request(self, shape: tuple[int, int, int] | None) -> Any:

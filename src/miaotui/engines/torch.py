@@ -10,7 +10,7 @@ from numpy import ndarray
 from miaotui.engines.base import EngineBase, Session, feeds
 from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import check_kinds
-from miaotui.errors import BundleError, ModelError
+from miaotui.errors import BundleError, EngineFailed, ModelError, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
 
@@ -43,19 +43,20 @@ class TorchEngine(EngineBase):
 
         from miaotui.models.load import find_model, load_model
 
-        torch.set_num_threads(self.threads_per_stream(cores))
         try:
             bf16 = bool(json.loads((folder / _FACTS).read_text(encoding="utf-8"))["bf16"])
             model = load_model(find_model(str(folder)))
         except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise BundleError(f"{folder} cannot be opened by torch: {reason}") from error
-        runner = _Runner(torch, model.module, model.has_adapter, bf16)
+            raise BundleError(f"{folder} cannot be opened by torch: {first_line(error)}") from error
+        threads = self.threads_per_stream(cores)
+        runner = _Runner(torch, model.module, model.has_adapter, bf16, threads)
         return Session(runner, self.layout, self.streams)
 
 
 class _Runner:
-    def __init__(self, torch: Any, module: Any, has_adapter: bool, bf16: bool) -> None:
+    def __init__(
+        self, torch: Any, module: Any, has_adapter: bool, bf16: bool, threads: int
+    ) -> None:
         self._torch = torch
         self._module = module
         names = ["ids", "mask"] + (["types"] if getattr(module, "takes_types", False) else [])
@@ -63,9 +64,15 @@ class _Runner:
             ["ids", "positions", "segments", "types", "readout"] if has_adapter else names
         )
         self._bf16 = bf16
+        self._threads = threads
 
     def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
         torch = self._torch
+        if torch.get_num_threads() != self._threads:  # the process's own: others set it too
+            torch.set_num_threads(self._threads)
         tensors = [torch.from_numpy(a) for a in feeds(batch, self._inputs).values()]
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            return self._module(*tensors).float().numpy()  # type: ignore[no-any-return]
+        try:
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+                return self._module(*tensors).float().numpy()  # type: ignore[no-any-return]
+        except (RuntimeError, IndexError) as error:
+            raise EngineFailed(f"torch: {first_line(error)}") from error

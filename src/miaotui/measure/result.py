@@ -145,6 +145,9 @@ class Details(_Frozen):
     sensitivity: list[LayerSensitivity] = []
     latency_ms: LatencySamples = LatencySamples()
     engine_throughput_rows_per_s: float | None = None
+    rounds: int | None = None
+    """Rounds of the proof: under 10 a ratio's low and high are a range, else a 95% interval."""
+    first_call_ms: float | None = None
     rival_drop: dict[str, float] = {}
     unavailable: dict[str, str] = {}
     gate: list[GateTest] = []

@@ -97,6 +97,11 @@ def load_config(source: Source) -> Any:
     """The transformers config; a strange one is a ModelError."""
     from transformers import AutoConfig
 
+    if not (source.folder / "config.json").is_file():
+        raise ModelError(
+            f"{source.folder} has no config.json: it holds a model that miaotui made, not one "
+            "of transformers; give the model that it was made from"
+        )
     _read_object(source.folder / "config.json")
     try:
         return AutoConfig.from_pretrained(source.folder, trust_remote_code=False)

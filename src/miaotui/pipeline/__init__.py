@@ -1,13 +1,15 @@
 """The main job: from a model and rows to the fastest measured bundle that keeps the limit."""
 
+from dataclasses import asdict
 from functools import partial
 
 from miaotui.bundle import check_out
+from miaotui.hardware import probe
 from miaotui.measure.result import OptimizationResult
 from miaotui.pipeline.deliver import deliver
 from miaotui.pipeline.options import OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import prepare
-from miaotui.pipeline.recipes import given_recipe
+from miaotui.pipeline.recipes import given_recipe, measure_recipe
 from miaotui.search.clock import Clock, Watch, silent
 from miaotui.search.frozen import frozen_outcome
 from miaotui.search.gate import answer, run_gate
@@ -22,15 +24,23 @@ def optimize(options: OptimizeOptions, watch: Watch = silent) -> OptimizationRes
     to `options.out` and returns what it found. Interrupted, the same call goes on."""
     clock = Clock(options.budget.time_budget_s)
     check_out(options.out)
+    engines = usable_engines(probe(), options.engines)
+    recipe = None if options.recipe is None else given_recipe(options.recipe, engines)
     prepared = prepare(options)
-    context = prepared.context
-    engines = usable_engines(context.machine, options.engines)
-    if options.recipe is not None:
-        outcome = given_recipe(options.recipe, context, engines, options.budget, clock, watch)
+    context, budget = prepared.context, options.budget
+    if recipe is not None:
+        find = partial(measure_recipe, recipe, context, engines, budget, clock, watch)
     else:
         surgery = not options.keep_shapes and len(prepared.splits.test) >= SMALLEST_FOR_SURGERY
-        find = partial(search, context, options.budget, engines, clock, watch, surgery)
-        outcome = frozen_outcome(context, options.budget, find)
+        find = partial(search, context, budget, engines, clock, watch, surgery)
+    asked = asdict(budget) | {
+        "engines": engines,
+        "keep_shapes": options.keep_shapes,
+        "recipe": None if recipe is None else recipe.key,
+        "time_budget_s": None,
+    }
+    outcome = frozen_outcome(context, asked, find)
+    prepared = prepared.with_latency(outcome.latency)
     test = prepared.test()
-    tested = run_gate(context, outcome.candidates, test, options.budget)
+    tested = run_gate(prepared.context, outcome.candidates, test, budget)
     return deliver(options, prepared, outcome, tested, answer(tested), test, clock, watch)

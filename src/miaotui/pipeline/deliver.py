@@ -13,9 +13,10 @@ from miaotui.bundle import Golden, write_bundle, write_golden
 from miaotui.cascade import Cascade
 from miaotui.measure.result import OptimizationResult, SizeBytes
 from miaotui.models.load import WEIGHTS_FILE
+from miaotui.pipeline.engine_speed import EngineSpeed, engine_speed
 from miaotui.pipeline.options import OptimizeOptions
 from miaotui.pipeline.prepare import Prepared
-from miaotui.pipeline.prove import engine_throughput, prove
+from miaotui.pipeline.prove import prove
 from miaotui.pipeline.summary import summarize
 from miaotui.report.card import card
 from miaotui.report.page import write_report
@@ -29,6 +30,7 @@ from miaotui.search.run import Outcome
 RESULT_FILE = "result.json"
 REPORT_FILE = "report.html"
 _GOLDEN_ROWS = 200
+_ENGINE_ROUNDS, _ENGINE_ROUND_S, _ENGINE_CALLS = 3, 0.5, 300
 
 
 def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
@@ -49,7 +51,10 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
     base_folder = context.work / "candidates" / "baseline"
     build_recipe(outcome.baseline.recipe, context, base_folder)
     baseline = open_recipe(outcome.baseline.recipe, context, base_folder)
-    proof = prove(context, prepared.source, ours, baseline, test, clock, watch)
+    proof = prove(
+        context, prepared.source, ours, baseline, test, options.budget.ranks_by, clock, watch
+    )
+    engine = engine_speed(ours, test.rows, _ENGINE_ROUNDS, _ENGINE_ROUND_S, _ENGINE_CALLS)
     result = summarize(
         options,
         prepared,
@@ -60,12 +65,12 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
         model,
         _sizes(prepared, folder),
         clock.elapsed_s,
-        engine_throughput(ours, test),
+        engine.measured["engine_rows_per_s"],
         ours.share_answered(test.rows) if isinstance(ours, Cascade) else None,
     )
 
     def fill(draft: Path) -> Mapping[str, Any]:
-        return _fill(draft, folder, options, prepared, chosen, test, result)
+        return _fill(draft, folder, options, prepared, chosen, test, result, engine)
 
     write_bundle(options.out, fill)
     shutil.rmtree(context.work, ignore_errors=True)
@@ -86,6 +91,7 @@ def _fill(  # noqa: PLR0913  (everything that goes into a bundle)
     chosen: Tested,
     test: Judged,
     result: OptimizationResult,
+    engine_measured: EngineSpeed,
 ) -> Mapping[str, Any]:
     recipe, context = chosen.trial.recipe, prepared.context
     shutil.copytree(engine, draft, dirs_exist_ok=True)
@@ -112,5 +118,7 @@ def _fill(  # noqa: PLR0913  (everything that goes into a bundle)
             "throughput_rows_per_s": result.speed.throughput_rows_per_s,
             "p50_ms": result.speed.latency_ms.p50,
             "p99_ms": result.speed.latency_ms.p99,
+            **engine_measured.measured,
         },
+        "metric": context.metric,
     }

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,14 @@ from miaotui.engines.torch import TorchEngine
 from miaotui.errors import OutputError
 from miaotui.hardware import Machine, environment_fingerprint, limit_cores, probe
 from miaotui.measure.quality import check_metric, default_metric, score
+from miaotui.models.latency_table import LatencyTable
 from miaotui.models.load import Source, find_model, load_model
 from miaotui.models.model import Calibration, Model
 from miaotui.pipeline.options import OptimizeOptions
 from miaotui.search.build import build_and_open
 from miaotui.search.context import Context, Judged
+from miaotui.search.run import SMALLEST_FOR_SURGERY
+from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import Problem, TextClassification
 
 _WARN_GAP = 0.03
@@ -37,6 +40,9 @@ class Prepared:
     context: Context
     splits: DataSplits
     notes: tuple[str, ...]
+
+    def with_latency(self, table: LatencyTable | None) -> "Prepared":
+        return replace(self, context=self.context.with_latency(table))
 
     def test(self) -> Judged:
         """Opens the test split: the original answers it, nothing else has seen it."""
@@ -119,15 +125,20 @@ def _context(  # noqa: PLR0913  (the one place where everything comes together)
         machine=machine,
         cores=cores,
         metric=metric,
-        train=_calibration(splits.train, task),
+        train=_calibration(_shuffled(splits.train, options.rows.seed), task),
         validation=_calibration(splits.validation, task),
         unlabelled=extra,
         selection=Judged(texts, encoded, _targets(selection, task), np.zeros((0, 0), np.float32)),
         work=work,
-        fingerprint=_fingerprint(options, model, splits, machine, cores),
+        fingerprint=_fingerprint(options, model, splits, machine, cores, extra),
         seed=options.rows.seed,
     )
     return _with_original(context)
+
+
+def _shuffled(rows: Rows, seed: int) -> Rows:
+    """Techniques look at the first rows, and a file may be sorted by label."""
+    return rows.select(np.random.default_rng(seed).permutation(len(rows)).tolist())
 
 
 def _calibration(rows: Rows, task: TextClassification) -> Calibration:
@@ -135,8 +146,6 @@ def _calibration(rows: Rows, task: TextClassification) -> Calibration:
 
 
 def _with_original(context: Context) -> Context:
-    from dataclasses import replace
-
     logits = _original_logits(context, context.selection)
     return replace(context, selection=replace(context.selection, original=logits))
 
@@ -157,7 +166,12 @@ def _original_logits(context: Context, rows: Judged) -> np.ndarray:
 
 
 def _fingerprint(
-    options: OptimizeOptions, model: Model, splits: DataSplits, machine: Machine, cores: int
+    options: OptimizeOptions,
+    model: Model,
+    splits: DataSplits,
+    machine: Machine,
+    cores: int,
+    extra: EncodedRows | None,
 ) -> str:
     """Of model, data and environment: trials of another of these are never taken over."""
     digest = hashlib.sha256()
@@ -166,7 +180,11 @@ def _fingerprint(
         digest.update(tensor.detach().contiguous().view(-1).numpy().tobytes())
     for rows in (splits.train, splits.validation, splits.selection, splits.test):
         digest.update(repr((rows.texts, rows.labels)).encode())
-    digest.update(f"{environment_fingerprint(machine)}{cores}{options.metric}".encode())
+    if extra is not None:
+        digest.update(extra.ids.tobytes() + extra.starts.tobytes())
+    digest.update(
+        f"{options.rows.seed} {environment_fingerprint(machine)}{cores}{options.metric}".encode()
+    )
     return digest.hexdigest()[:12]
 
 
@@ -182,10 +200,7 @@ def _notes(
         notes += _gap(splits, context)
     if unlabelled is not None and unlabelled.dropped_equal:
         notes.append(f"{unlabelled.dropped_equal} unlabelled texts equal a held-out row: dropped")
-    cut = context.train.rows.truncated
-    if cut is not None:
-        limit = context.model.task.max_tokens
-        notes.append(f"{int(cut.sum())} training rows are longer than {limit} tokens: truncated")
+    notes += _row_notes(splits, context)
     if not context.model.has_adapter:
         notes.append(
             f"{context.model.family} has no adapter: pruning, factorization, distillation and "
@@ -194,10 +209,34 @@ def _notes(
     return tuple(notes)
 
 
+def _row_notes(splits: DataSplits, context: Context) -> list[str]:
+    """What happened to rows on the way."""
+    found = []
+    limit = context.model.task.max_tokens
+    for name, rows in (("training", context.train.rows), ("selection", context.selection.rows)):
+        if rows.truncated is not None:
+            count = int(rows.truncated.sum())
+            found.append(f"{count} {name} rows are longer than {limit} tokens: truncated")
+    dropped = {
+        "rows equal to a row of --eval or --test: dropped": splits.dropped_main,
+        "--eval rows equal to a test row or trained on before: dropped": splits.dropped_selection,
+        "--test rows trained on before: dropped": splits.dropped_test,
+        "rows that splits.json does not know: split anew": splits.unknown,
+    }
+    found += [f"{count} {what}" for what, count in dropped.items() if count]
+    if len(splits.test) < SMALLEST_FOR_SURGERY:
+        found.append(
+            f"{len(splits.test)} test rows are too few to decide what pruning costs (under "
+            f"{SMALLEST_FOR_SURGERY}): nothing was pruned, give more rows"
+        )
+    return found
+
+
 def _gap(splits: DataSplits, context: Context) -> list[str]:
     """Warns where training rows score clearly above held-out ones: they were seen before."""
     count = min(_GAP_ROWS, len(splits.train))
-    seen = judged(context, splits.train.select(range(count)))
+    chosen = np.random.default_rng(0).permutation(len(splits.train))[:count]
+    seen = judged(context, splits.train.select(chosen.tolist()))
     gap = score(context.metric, seen.original, seen.targets) - context.original_quality
     if gap <= _WARN_GAP:
         return []

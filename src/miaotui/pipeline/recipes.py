@@ -3,39 +3,67 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from miaotui.budget import Budget
+from miaotui.budget import Budget, Objective
 from miaotui.errors import EngineUnavailable, RecipeError
-from miaotui.recipe import read_recipe
+from miaotui.recipe import Recipe, read_recipe
+from miaotui.recovery.settings import Distillation
 from miaotui.search.clock import Clock, News, Watch
 from miaotui.search.context import Context
 from miaotui.search.evaluate import Look, evaluate
-from miaotui.search.planner import original_recipe
+from miaotui.search.front import best_float
+from miaotui.search.latency import stored_table
+from miaotui.search.planner import ladder_recipes, original_recipe
 from miaotui.search.run import Outcome
 from miaotui.search.trials import TrialStore
+from miaotui.techniques import PruneStructure
+
+_TABLE_S = 60.0
 
 
-def given_recipe(  # noqa: PLR0913  (as `search`)
-    path: Path,
+def given_recipe(path: Path, engines: Sequence[str]) -> Recipe:
+    """The recipe in a file; an engine that is not there is refused by name."""
+    recipe = read_recipe(path)
+    stages = [recipe, *([recipe.first.recipe] if recipe.first else [])]
+    for stage in stages:
+        if stage.engine.name not in engines:
+            raise EngineUnavailable(
+                f"the recipe asks for {stage.engine.name}; engines here: {', '.join(engines)}"
+            )
+    return recipe
+
+
+def measure_recipe(  # noqa: PLR0913  (as `search`)
+    recipe: Recipe,
     context: Context,
     engines: Sequence[str],
     budget: Budget,
     clock: Clock,
     watch: Watch,
 ) -> Outcome:
-    """Measures the recipe and the original beside it; the recipe is the answer if it keeps the
-    limit on the test rows."""
-    recipe = read_recipe(path)
-    if recipe.engine.name not in engines:
-        raise EngineUnavailable(
-            f"the recipe asks for {recipe.engine.name}; engines here: {', '.join(engines)}"
-        )
+    """The recipe, beside the original as it comes and in float in the recipe's engine; the recipe
+    is the answer if it keeps the limit on the test rows."""
     store = TrialStore(context.work / "trials", context.fingerprint)
     look = Look(memory=budget.max_memory_bytes is not None)
-    watch(News("recipe", "the original", "", clock.left_s))
-    original = evaluate(original_recipe(engines), "free", context, store, look)
+    floats = []
+    for plain in (original_recipe(engines), *ladder_recipes(recipe)):
+        watch(News("recipe", plain.title, "", clock.left_s))
+        floats.append(evaluate(plain, "free", context, store, look))
+    latency = error = None
+    if any(isinstance(step, PruneStructure) for step in _steps(recipe)):
+        watch(News("recipe", "timing blocks", "", clock.left_s))
+        runtime = recipe.without_first.model_copy(update={"steps": recipe.quantizing})
+        one_by_one = budget.ranks_by is Objective.LATENCY
+        seconds = min(_TABLE_S, 0.1 * budget.time_budget_s)
+        latency, error = stored_table(context, runtime, one_by_one, seconds)
     watch(News("recipe", recipe.title, "", clock.left_s))
-    seconds = max(clock.search_left_s, 20.0)
-    trial = evaluate(recipe, "recovered", context, store, look, seconds)
+    recoveries = sum(isinstance(step, Distillation) for step in _steps(recipe))
+    each_s = max(clock.search_left_s, 20.0) / max(recoveries, 1)
+    trial = evaluate(recipe, "recovered", context.with_latency(latency), store, look, each_s)
     if trial.error:
-        raise RecipeError(f"recipe {path}: {trial.error}")
-    return Outcome((original, trial), original, (original, trial))
+        raise RecipeError(f"recipe: {trial.error}")
+    baseline = best_float(floats, budget) or floats[0]
+    return Outcome((*floats, trial), baseline, (floats[0], trial), latency, error)
+
+
+def _steps(recipe: Recipe) -> list[object]:
+    return [*recipe.steps, *(recipe.first.steps if recipe.first else ())]

@@ -29,6 +29,7 @@ from miaotui.pipeline.options import OptimizeOptions
 from miaotui.pipeline.prepare import Prepared
 from miaotui.pipeline.prove import Proof
 from miaotui.recipe import Recipe
+from miaotui.search.front import fits_memory
 from miaotui.search.gate import Tested, keeps
 from miaotui.search.planner import ladder_recipes
 from miaotui.search.run import Outcome
@@ -62,7 +63,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
         quality=_quality(chosen, budget),
         speed=_speed(proof, budget),
         size_bytes=size_bytes,
-        notes=[*prepared.notes, *outcome.notes, *_notes(chosen, share_first)],
+        notes=[*prepared.notes, *outcome.notes, *_notes(chosen, proof, budget, share_first)],
         details=Details(
             max_drop=budget.max_drop,
             command=options.command or None,
@@ -80,6 +81,8 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
                 baseline=proof.baseline.latency_ms.values[:_CALLS_SHOWN],
             ),
             engine_throughput_rows_per_s=engine_rows_per_s,
+            rounds=proof.ours.rounds,
+            first_call_ms=proof.ours.first_call_ms,
             rival_drop=proof.drops,
             unavailable=proof.unavailable,
             gate=[
@@ -105,20 +108,32 @@ def _quality(chosen: Tested, budget: Budget) -> QualityOutcome:
     )
 
 
-def _notes(chosen: Tested, share_first: float | None) -> list[str]:
+def _notes(chosen: Tested, proof: Proof, budget: Budget, share_first: float | None) -> list[str]:
+    found = []
     if share_first is not None:
-        return [f"a cascade: its first stage answers {share_first:.0%} of the test rows"]
-    if chosen.passed:
-        return []
-    return [
-        "nothing kept the limit on the test rows: this is the tuned original; the front shows what "
-        "could be had at what price"
-    ]
+        found.append(f"a cascade: its first stage answers {share_first:.0%} of the test rows")
+    if not chosen.passed:
+        found.append(
+            "nothing kept the limit on the test rows: this is the tuned original; the front shows "
+            "what could be had at what price"
+        )
+    if budget.target_p99_ms is not None:
+        p99 = proof.ours.p99_ms or float("inf")
+        met = "met" if p99 <= budget.target_p99_ms else "missed; the front shows how far one can go"
+        found.append(f"target p99 {budget.target_p99_ms:g} ms: {p99:.2f} ms measured, {met}")
+    if not fits_memory(chosen.trial, budget):
+        found.append("nothing that keeps the limit fits --max-memory: this is the tuned original")
+    if proof.is_short:
+        found.append(
+            "the time left a short proof: rounds of under two seconds, no p99 under 1,000 calls; "
+            "give a longer --time-budget"
+        )
+    return found
 
 
 def _speed(proof: Proof, budget: Budget) -> SpeedOutcome:
     return SpeedOutcome(
-        objective=budget.objective.value,
+        objective=budget.ranks_by.value,
         throughput_rows_per_s=proof.ours.throughput_rows_per_s,
         latency_ms=_latency(proof.ours),
         baseline=_baseline(proof),
@@ -135,8 +150,12 @@ def _baseline(proof: Proof) -> Baseline:
         throughput_rows_per_s=proof.baseline.throughput_rows_per_s,
         latency_ms=_latency(proof.baseline),
         throughput_ratio=_triple(found.get("throughput")),
-        p99_ratio=_triple(found.get("p99")),
+        p99_ratio=_triple(found.get("p99")) if _knows_p99(proof.ours, proof.baseline) else None,
     )
+
+
+def _knows_p99(*speeds: SpeedResult) -> bool:
+    return all(speed.has_enough_calls_for_p99 for speed in speeds)
 
 
 def _rival(ours: SpeedResult, theirs: SpeedResult, drop: float, budget: Budget) -> Rival:
@@ -146,7 +165,7 @@ def _rival(ours: SpeedResult, theirs: SpeedResult, drop: float, budget: Budget) 
         latency_ms=_latency(theirs),
         throughput_ratio=_triple(found.get("throughput")),
         p50_ratio=_triple(found.get("p50")),
-        p99_ratio=_triple(found.get("p99")),
+        p99_ratio=_triple(found.get("p99")) if _knows_p99(ours, theirs) else None,
         keeps_limit=drop <= budget.max_drop,
         dropped=theirs.dropped,
     )

@@ -11,6 +11,7 @@ from miaotui.data.labels import encode_labels
 from miaotui.data.rows import Columns, load_rows
 from miaotui.hardware import limit_cores, probe
 from miaotui.measure.quality import default_metric, equal_answers, score
+from miaotui.pipeline.engine_speed import engine_speed
 from miaotui.predictor import Predictor
 from miaotui.tasks.base import EncodedRows, encoded_rows
 from miaotui.tasks.text_classification import TextClassification
@@ -22,18 +23,16 @@ _CALLS = 1000
 
 @dataclass(frozen=True)
 class Verified:
-    """What a bundle does here, beside what its card says. Engine time: no tokenization, since a
-    bundle holds lengths and no texts. `agreement` is over the golden rows."""
+    """What a bundle does here, beside what was measured where it was made. Engine time: no
+    tokenization, since a bundle holds lengths and no texts. `agreement` is over the golden rows."""
 
     bundle: str
     warnings: tuple[str, ...]
     agreement: float | None
     largest_difference: float | None
-    throughput_rows_per_s: float
-    throughput_range: tuple[float, float]
-    p50_ms: float
-    p99_ms: float
-    card: dict[str, float | None]
+    measured: dict[str, float]
+    card: dict[str, float]
+    engine_rows_per_s_range: tuple[float, float]
     quality: float | None = None
     metric: str | None = None
 
@@ -49,20 +48,20 @@ def verify(
     predictor = open_bundle(bundle, cores)
     agreement, difference = _golden(predictor, bundle.golden)
     rows = _rows(bundle, predictor, seed)
-    speeds, latencies = _speed(predictor, rows)
-    metric, quality = _quality(predictor, data, columns or Columns())
+    speed = engine_speed(predictor.session, rows, _ROUNDS, _ROUND_S, _CALLS)
+    card = {n: v for n, v in bundle.manifest["measured"].items() if n.startswith("engine_")}
+    metric = bundle.manifest.get("metric")
+    quality = _quality(predictor, data, columns or Columns(), metric)
     return Verified(
         bundle=str(folder),
         warnings=predictor.warnings,
         agreement=agreement,
         largest_difference=difference,
-        throughput_rows_per_s=float(np.median(speeds)),
-        throughput_range=(min(speeds), max(speeds)),
-        p50_ms=float(np.percentile(latencies, 50)),
-        p99_ms=float(np.percentile(latencies, 99)),
-        card=dict(bundle.manifest["measured"]),
+        measured=speed.measured,
+        engine_rows_per_s_range=(min(speed.rows_per_s), max(speed.rows_per_s)),
+        card=card,
         quality=quality,
-        metric=metric,
+        metric=None if quality is None else metric,
     )
 
 
@@ -94,36 +93,13 @@ def _rows_of(lengths: dict[str, int], predictor: Predictor, seed: int) -> Encode
     return encoded_rows([random.integers(0, vocab, length).tolist() for length in wanted])
 
 
-def _speed(predictor: Predictor, rows: EncodedRows) -> tuple[list[float], list[float]]:
-    import time
-
-    began = time.perf_counter()
-    predictor.logits(rows)
-    repeats = max(1, round(_ROUND_S / (time.perf_counter() - began)))
-    speeds = []
-    for _ in range(_ROUNDS):
-        began = time.perf_counter()
-        for _ in range(repeats):
-            predictor.logits(rows)
-        speeds.append(repeats * len(rows) / (time.perf_counter() - began))
-    singles = [rows.select([i % len(rows)]) for i in range(_CALLS)]
-    for single in singles[: _CALLS // 4]:
-        predictor.logits(single)
-    latencies = []
-    for single in singles:
-        began = time.perf_counter()
-        predictor.logits(single)
-        latencies.append((time.perf_counter() - began) * 1e3)
-    return speeds, latencies
-
-
 def _quality(
-    predictor: Predictor, data: Path | None, columns: Columns
-) -> tuple[str | None, float | None]:
+    predictor: Predictor, data: Path | None, columns: Columns, metric: str | None
+) -> float | None:
     task = predictor.task
     if data is None or not isinstance(task, TextClassification):
-        return None, None
+        return None
     rows = load_rows(data, columns)
     targets = encode_labels(rows.labels or (), task.labels, task.problem, rows.label_order)
-    metric = default_metric(task.problem)
-    return metric, score(metric, predictor.logits(task.encode(rows.texts)), targets)
+    chosen = metric or default_metric(task.problem)
+    return score(chosen, predictor.logits(task.encode(rows.texts)), targets)

@@ -36,6 +36,12 @@ class TeacherOutputs:
         return TeacherOutputs(arrays["logits"], arrays["states"])
 
 
+def use_threads(cores: int) -> None:
+    """torch's threads are the process's own: an engine may have left fewer of them."""
+    if torch.get_num_threads() != cores:
+        torch.set_num_threads(cores)
+
+
 def cache_teacher(
     encoder: Encoder,
     rows: EncodedRows,

@@ -3,7 +3,7 @@
 import yaml
 
 from miaotui.measure.result import Baseline, OptimizationResult, RatioTriple, Rival, best_rival
-from miaotui.measure.statistics import smallest_decidable_drop
+from miaotui.measure.statistics import FEWEST_ROUNDS_FOR_INTERVAL, smallest_decidable_drop
 from miaotui.report import words
 
 FEW_TEST_ROWS = 1000
@@ -92,6 +92,11 @@ def conditions(result: OptimizationResult) -> list[tuple[str, str]]:
     if details.engine_throughput_rows_per_s is not None:
         engine = words.rate(details.engine_throughput_rows_per_s)
         found.append(("engine alone, without tokenization", f"{engine} rows/s"))
+    if details.rounds is not None:
+        kind = "a range" if details.rounds < FEWEST_ROUNDS_FOR_INTERVAL else "a 95% interval"
+        found.append(("rounds of the proof", f"{details.rounds}: low–high of a ratio is {kind}"))
+    if details.first_call_ms is not None:
+        found.append(("first call", f"{words.millis(details.first_call_ms)} ms"))
     if details.latency_table_error is not None:
         error = f"{details.latency_table_error:.1%} between predicted and measured time"
         found.append(("latency table error", error))
@@ -126,8 +131,8 @@ def _comparisons(result: OptimizationResult) -> list[str]:
     if (triple := judged_ratio(result, result.speed.baseline)) is not None:
         original = "the speed of the uncompressed original in our best runtime"
         found.append(f"{words.times(triple)} {original}")
-    if best is None and result.speed.rivals:
-        found.append("no rival that was measured keeps the limit")
+    if best is None and not any(rival.keeps_limit for rival in result.speed.rivals.values()):
+        found.append("no rival keeps the limit")
     return found
 
 

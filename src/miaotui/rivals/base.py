@@ -20,6 +20,8 @@ class Stock:
     calibration: EncodedRows
     folder: Path
     cores: int
+    saturates: bool = False
+    """Whether the processor adds int8 products in 16 bits, for which a quantizer leaves room."""
 
     def onnx(self) -> Path:
         """torch's own ONNX export with dynamic shapes, made once for all rivals."""

@@ -9,7 +9,7 @@ from numpy import ndarray
 from miaotui.engines.base import Runner, feeds
 from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import quantize_dynamically
-from miaotui.engines.onnxruntime import onnx_session
+from miaotui.engines.onnxruntime import onnx_session, run_onnx
 from miaotui.hardware import Machine
 from miaotui.rivals.base import Rival, Stock, missing_package
 
@@ -30,13 +30,13 @@ class OnnxRuntime(Rival):
     def runner(self, stock: Stock) -> Runner:
         path = stock.onnx()
         if self.int8:
-            quantized = quantize_dynamically(onnx.load(str(path)), reduce_range=False)
+            quantized = quantize_dynamically(onnx.load(str(path)), reduce_range=stock.saturates)
             path = stock.folder / "dynamic-int8.onnx"
             path.write_bytes(quantized.SerializeToString())
         session = onnx_session(path, stock.cores)
         names = [entry.name for entry in session.get_inputs()]
 
         def run(batch: Batch) -> Float32[ndarray, "blocks labels"]:
-            return session.run(None, feeds(batch, names))[0]  # type: ignore[no-any-return]
+            return run_onnx(session, feeds(batch, names))
 
         return run

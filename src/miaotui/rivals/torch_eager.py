@@ -27,10 +27,11 @@ class TorchEager(Rival):
     def runner(self, stock: Stock) -> Runner:
         import torch
 
-        torch.set_num_threads(stock.cores)
         names = padded_inputs(stock.module)
 
         def run(batch: Batch) -> Float32[ndarray, "blocks labels"]:
+            if torch.get_num_threads() != stock.cores:  # the process's own: others set it too
+                torch.set_num_threads(stock.cores)
             tensors = [torch.from_numpy(a) for a in feeds(batch, names).values()]
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
                 return stock.module(*tensors).float().numpy()  # type: ignore[no-any-return]

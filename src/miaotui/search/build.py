@@ -17,7 +17,7 @@ from miaotui.cascade import (
 )
 from miaotui.engines import Engine
 from miaotui.engines.base import RowRunner, Session
-from miaotui.errors import EngineFailed, MiaotuiError
+from miaotui.errors import EngineFailed, MiaotuiError, first_line
 from miaotui.models.model import Model
 from miaotui.recipe import FirstStage, Recipe
 from miaotui.search.context import Context
@@ -67,8 +67,7 @@ def _failures_of(engine: Engine) -> Iterator[None]:
     except MiaotuiError:
         raise
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EngineFailed(f"{engine.name}: {reason}") from error
+        raise EngineFailed(f"{engine.name}: {first_line(error)}") from error
 
 
 def _build_first(

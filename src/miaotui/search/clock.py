@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-SEARCH_SHARE = 0.7
+SEARCH_SHARE = 0.68
 """Of the time budget; the rest is for the test gate, the rivals and the final measurement."""
 LEAST_SHARE = 0.4
 """Of a short budget."""

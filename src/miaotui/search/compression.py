@@ -2,22 +2,20 @@
 
 import json
 from dataclasses import replace
-from typing import Any
 
 from miaotui.budget import Objective
-from miaotui.models.latency_table import LatencyTable
 from miaotui.recipe import Recipe
 from miaotui.search import planner
 from miaotui.search.context import write_json
 from miaotui.search.front import allowed
-from miaotui.search.latency import latency_table, table_error
+from miaotui.search.latency import stored_table
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 from miaotui.tasks.base import EncodedRows
 
 _LONGEST_TABLE_S = 60.0
 _SHORTEST_TABLE_S = 5.0
-_SHORTEST_RECOVERY_S = 20.0
+_SHORTEST_RECOVERY_S, _SHORTEST_SHARE = 20.0, 0.04
 _FREE_OF_TRAINING_SHARE = 0.6
 _TEACHER_SHARE = 0.25
 _BF16_GAIN = 1.5
@@ -31,8 +29,10 @@ def compress(state: SearchState, runtime: Recipe) -> Trial | None:
     if seconds < _SHORTEST_TABLE_S:
         state.notes.append("no time was left to prune: give a longer --time-budget")
         return None
-    train = replace(state.context.train, latency=_table(state, runtime, seconds))
-    state.context = replace(state.context, train=train)
+    state.tell("latency table", "timing blocks")
+    one_by_one = state.budget.ranks_by is Objective.LATENCY
+    state.latency, state.table_error = stored_table(state.context, runtime, one_by_one, seconds)
+    state.context = state.context.with_latency(state.latency)
     for recipe in planner.training_free(state.context, runtime):
         if state.has_time(_FREE_OF_TRAINING_SHARE):
             state.try_("compression", recipe, "compressed")
@@ -68,7 +68,7 @@ def _wants_cascade(state: SearchState) -> bool:
 def _distil(state: SearchState, recipe: Recipe, share: float) -> Trial | None:
     """Trains for a share of the search's time left; None where that is too short."""
     seconds = share * state.clock.search_left_s
-    if seconds < _SHORTEST_RECOVERY_S:
+    if seconds < min(_SHORTEST_RECOVERY_S, _SHORTEST_SHARE * state.clock.budget_s):
         return None
     return state.try_("recovery", recipe, "recovered", seconds)
 
@@ -82,7 +82,8 @@ def _affordable(state: SearchState) -> EncodedRows | None:
         return None
     path = state.context.work / f"unlabelled-{state.context.fingerprint}.json"
     if path.exists():
-        return rows.select(range(int(json.loads(path.read_text(encoding="utf-8")))))
+        count = int(json.loads(path.read_text(encoding="utf-8")))
+        return rows.select(range(min(count, len(rows))))
     speed = max((t.throughput_rows_per_s for t in state.trials[:1]), default=0.0)
     speed *= _BF16_GAIN if state.context.machine.computes_bf16 else 1.0
     affordable = int(_TEACHER_SHARE * state.clock.search_left_s * speed)
@@ -91,17 +92,3 @@ def _affordable(state: SearchState) -> EncodedRows | None:
         state.notes.append(f"time allowed for {count} of {len(rows)} unlabelled rows")
     write_json(path, count)
     return rows.select(range(count))
-
-
-def _table(state: SearchState, runtime: Recipe, seconds: float) -> LatencyTable:
-    path = state.context.work / f"latency-{state.context.fingerprint}-{runtime.key}.json"
-    state.tell("latency table", "timing blocks")
-    if path.exists():
-        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        state.table_error = stored["error"]
-        return LatencyTable.from_json(stored["table"])
-    one_by_one = state.budget.ranks_by is Objective.LATENCY
-    table = latency_table(state.context, runtime, one_by_one, seconds)
-    state.table_error = table_error(state.context, runtime, one_by_one, table)
-    write_json(path, {"table": table.to_json(), "error": state.table_error})
-    return table

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from miaotui.hardware import Machine
 from miaotui.measure.quality import score
+from miaotui.models.latency_table import LatencyTable
 from miaotui.models.model import Calibration, Model
 from miaotui.tasks.base import EncodedRows, Text
 from miaotui.tasks.text_classification import Problem
@@ -62,6 +63,10 @@ class Context:
     def original_quality(self) -> float:
         """The original's metric on the selection rows."""
         return score(self.metric, self.selection.original, self.selection.targets)
+
+    def with_latency(self, table: LatencyTable | None) -> "Context":
+        """The same with what techniques may know of the runtime's time."""
+        return replace(self, train=replace(self.train, latency=table))
 
     @property
     def can_be_sure(self) -> bool:

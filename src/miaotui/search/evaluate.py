@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from miaotui.errors import EngineFailed, EngineUnavailable
+from miaotui.errors import MiaotuiError, OutputError
 from miaotui.measure.quality import compare, equal_answers, same_answers
 from miaotui.predictor import Predictor
 from miaotui.recipe import Recipe
 from miaotui.search.build import build_recipe, folder_bytes, open_recipe
 from miaotui.search.context import Context, Judged
 from miaotui.search.memory import serving_memory_bytes
-from miaotui.search.realize import Progress
+from miaotui.search.realize import Progress, outgrown
 from miaotui.search.trials import Origin, Trial, TrialStore
 from miaotui.tasks.base import Text
 from miaotui.tasks.text_classification import Problem
@@ -44,10 +44,12 @@ def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Trial:
-    """The stored trial of this recipe, or a new one. An engine that cannot is a trial with an
-    error, never the end of the search."""
+    """The stored trial of this recipe, or a new one. An engine or a technique that cannot is a
+    trial with an error, never the end of the search. A stored one is made again where its memory is
+    wanted and not known, or where its training was cut short and is now offered more time."""
     known = store.get(recipe)
-    if known is not None:
+    lacks_memory = look.memory and known is not None and known.ok and known.memory_bytes is None
+    if known is not None and not lacks_memory and not outgrown(recipe, context, seconds):
         return known
     began = time.monotonic()
     folder = context.work / "engines" / recipe.key
@@ -57,7 +59,9 @@ def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
         memory = serving_memory_bytes(recipe, context, folder) if look.memory else None
         facts = _measure(recipe, context, folder, look) | {"memory_bytes": memory}
         trial = Trial.model_validate({"recipe": recipe, "origin": origin, **facts})
-    except (EngineUnavailable, EngineFailed) as error:
+    except OutputError:
+        raise
+    except MiaotuiError as error:
         trial = Trial(recipe=recipe, origin=origin, error=str(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

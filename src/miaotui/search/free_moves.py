@@ -1,6 +1,7 @@
 """Stage 1: what can be had without touching the weights: engine, precision, layout, threads."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from miaotui.search import planner
 from miaotui.search.front import allowed
@@ -32,7 +33,8 @@ def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
         if state.has_time(_REFINED_SHARE):
             state.try_(_STAGE, recipe, "free")
     for recipe in planner.ladder_recipes(leading[0].recipe) if leading else ():
-        if recipe.key not in {t.recipe.key for t in state.trials}:
+        seen = {t.recipe.key for t in state.trials}
+        if recipe.key not in seen and state.has_time(_FALLBACK_SHARE):
             state.try_(_STAGE, recipe, "free")
     if state.context.model.has_adapter and state.budget.max_drop > 0:
         _fall_back(state)
@@ -54,7 +56,8 @@ def _fall_back(state: SearchState) -> None:
         return
     fastest = min(found, key=lambda t: t.cost(state.budget.ranks_by))
     state.tell(_STAGE, "sensitivity of each layer to int8")
-    state.sensitivity = layer_sensitivity(state.context, fastest.recipe)
+    in_time = partial(state.has_time, _FALLBACK_SHARE)
+    state.sensitivity = layer_sensitivity(state.context, fastest.recipe, in_time)
     trial = fastest
     for layers in range(1, len(state.sensitivity) // 2 + 1):
         if allowed(trial, state.budget) or not state.has_time(_FALLBACK_SHARE):

@@ -39,12 +39,14 @@ def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) 
     """At most five for the test gate, safest first, the tuned original at the head; of a longer
     ladder the cheapest, the safest and some between.
 
-    With a target p99 it is the one that meets it with the smallest drop.
+    With a target p99 it is the safest that meets it, unless the original does.
     """
     kept = [t for t in trials if allowed(t, budget) and t.recipe.key != original.recipe.key]
     if budget.target_p99_ms is not None:
+        if original.p99_ms <= budget.target_p99_ms:
+            return [original]
         meeting = [t for t in kept if t.p99_ms <= budget.target_p99_ms]
-        meeting.sort(key=lambda t: (t.drop, t.cost(budget.ranks_by)))
+        meeting.sort(key=lambda t: (t.divergence, t.cost(budget.ranks_by)))
         return [original, *meeting[:1]]
     faster = [t for t in kept if t.cost(budget.ranks_by) < original.cost(budget.ranks_by)]
     steps = ladder(faster, budget)
@@ -54,9 +56,22 @@ def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) 
 
 
 def tuned_original(trials: Sequence[Trial], budget: Budget) -> Trial | None:
+    """The best fp32 configuration of the untouched model: it answers as the original whatever the
+    rows, and so may stand at the head of the gate."""
+    return _best_kept([t for t in _free(trials) if not t.recipe.steps], budget)
+
+
+def best_float(trials: Sequence[Trial], budget: Budget) -> Trial | None:
     """The best float configuration (fp32 or bf16) of the untouched model: the honest baseline."""
-    floats = [t for t in trials if t.ok and t.origin == "free" and t.recipe.is_float]
-    kept = [t for t in floats if allowed(t, budget)] or floats
+    return _best_kept([t for t in _free(trials) if t.recipe.is_float], budget)
+
+
+def _free(trials: Sequence[Trial]) -> list[Trial]:
+    return [t for t in trials if t.ok and t.origin == "free"]
+
+
+def _best_kept(trials: Sequence[Trial], budget: Budget) -> Trial | None:
+    kept = [t for t in trials if allowed(t, budget)] or trials
     return min(kept, key=lambda t: t.cost(budget.ranks_by), default=None)
 
 

@@ -1,8 +1,10 @@
 """A latency table for one runtime: blocks timed at a grid of heads and neurons kept."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +15,31 @@ from miaotui.models.model import Model
 from miaotui.models.shape import EncoderShape, LayerShape
 from miaotui.recipe import Recipe
 from miaotui.search.build import build_and_open
-from miaotui.search.context import Context
+from miaotui.search.context import Context, write_json
 from miaotui.tasks.base import EncodedRows
+from miaotui.techniques import Int8Dynamic, Int8Static
 
 _ROWS = 192
 _SINGLE_ROWS = 48
+_HEAD_SHARES, _FFN_SHARES = (0.17, 0.34, 0.5, 0.67, 0.84, 1.0), (0.06, 0.25, 0.5, 0.75, 1.0)
 _REPEATS = 5
 """Depth of the stack whose time is divided by: a block alone is too short to time."""
 _DEPTH = 4
+
+
+def stored_table(
+    context: Context, runtime: Recipe, one_by_one: bool, seconds: float
+) -> tuple[LatencyTable, float]:
+    """The table of a runtime and its error on the whole encoder, timed once a search."""
+    kind = "single" if one_by_one else "bulk"
+    path = context.work / f"latency-{context.fingerprint}-{runtime.key}-{kind}.json"
+    if path.exists():
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return LatencyTable.from_json(stored["table"]), stored["error"]
+    table = latency_table(context, runtime, one_by_one, seconds)
+    error = table_error(context, runtime, one_by_one, table)
+    write_json(path, {"table": table.to_json(), "error": error})
+    return table, error
 
 
 def latency_table(
@@ -30,24 +49,29 @@ def latency_table(
     together, or one by one where it is the latency that counts.
 
     Depth `_DEPTH + 1` against 1 gives a middle layer's time; the last layer's is what one layer
-    takes over none.
+    takes over none. The ends of each grid are timed first; the rest while `seconds` last.
     """
     ends = time.monotonic() + seconds
     shape, rows = context.model.encoder.shape, _rows(context, one_by_one)
-    full = shape.layers[0]
+    most_heads = max(layer.heads for layer in shape.layers)
+    most_ffn = max(layer.ffn for layer in shape.layers)
 
     def timed(layers: tuple[LayerShape, ...]) -> float:
         return _seconds_of(context, runtime, replace(shape, layers=layers), rows) * 1e3
 
     fixed = timed((LayerShape(0, 0),))
-    heads, last_heads = {0: 0.0}, {0: 0.0}
-    for count in _grid(full.heads, (0.17, 0.34, 0.5, 0.67, 0.84, 1.0)):
-        heads[count], last_heads[count] = _block(timed, LayerShape(count, 0), fixed)
-    ffn, last_ffn = {0: 0.0}, {0: 0.0}
-    for count in _grid(full.ffn, (0.06, 0.25, 0.5, 0.75, 1.0)):
-        if time.monotonic() > ends and len(ffn) > 2:
+    heads, last_heads, ffn, last_ffn = ({0: 0.0} for _ in range(4))
+    grid = [LayerShape(count, 0) for count in _grid(most_heads, _HEAD_SHARES)]
+    grid += [LayerShape(0, count) for count in _grid(most_ffn, _FFN_SHARES)]
+    whole = [LayerShape(most_heads, 0), LayerShape(0, most_ffn)]
+    for layer in [*whole, *(entry for entry in grid if entry not in whole)]:
+        if time.monotonic() > ends and layer not in whole:
             break
-        ffn[count], last_ffn[count] = _block(timed, LayerShape(0, count), fixed)
+        middle, last = _block(timed, layer, fixed)
+        if layer.heads:
+            heads[layer.heads], last_heads[layer.heads] = middle, last
+        elif layer.ffn:
+            ffn[layer.ffn], last_ffn[layer.ffn] = middle, last
     return LatencyTable(
         heads=heads,
         ffn=ffn,
@@ -100,6 +124,8 @@ def _seconds_of(
         encoder = Encoder(shape).eval()
     model = Model(encoder, context.model.task, context.model.family)
     for step in runtime.quantizing:
+        if isinstance(step, Int8Dynamic | Int8Static):  # layers are not those that it skips
+            step = step.model_copy(update={"skip": ()})
         model = step.prepare(model, context.train.first(16))
     folder = context.work / "engines" / "table"
     session = build_and_open(runtime.engine, model, context, folder)

@@ -7,15 +7,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from miaotui.cascade import open_stages
-from miaotui.engines import engine_adapter
 from miaotui.errors import EngineFailed
-from miaotui.hardware import peak_memory_bytes
 from miaotui.recipe import Recipe
 from miaotui.search.context import Context
-from miaotui.tasks.base import EncodedRows
 
 
 def serving_memory_bytes(recipe: Recipe, context: Context, folder: Path) -> int:
@@ -30,22 +26,9 @@ def serving_memory_bytes(recipe: Recipe, context: Context, folder: Path) -> int:
         path = Path(work, "rows.safetensors")
         types = np.zeros_like(rows.ids) if rows.type_ids is None else rows.type_ids
         save_file({"ids": rows.ids, "starts": rows.starts, "types": types}, str(path))
-        command = [sys.executable, "-m", "miaotui.search.memory", json.dumps(facts), str(path)]
+        command = [sys.executable, "-m", "miaotui.footprint", json.dumps(facts), str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise EngineFailed(f"{recipe.engine.name}: its memory could not be measured: {reason}")
     return int(done.stdout)
-
-
-def _serve(facts: str, rows: str) -> int:
-    given, arrays = json.loads(facts), load_file(rows)
-    engine = engine_adapter.validate_python(given["engine"])
-    types = arrays["types"] if arrays["types"].any() else None
-    runner = open_stages(engine, Path(given["folder"]), given["cores"])
-    runner.run(EncodedRows(arrays["ids"], arrays["starts"], types))
-    return peak_memory_bytes()
-
-
-if __name__ == "__main__":
-    sys.stdout.write(str(_serve(*sys.argv[1:])))

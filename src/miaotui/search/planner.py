@@ -24,8 +24,6 @@ from miaotui.techniques import (
     PruneStructure,
 )
 
-_NO_SATURATION = ("amx", "avx512_vnni", "avx_vnni", "neon-i8mm")
-"""Instruction sets that add int8 products in 32 bits, so that weights may use all 8."""
 _TINY_LAYERS = 1
 
 
@@ -49,7 +47,7 @@ def original_recipe(engines: Sequence[str]) -> Recipe:
 def first_moves(context: Context, engines: Sequence[str]) -> list[Recipe]:
     """Each engine and precision once, in the layout that usually suits it."""
     layout, adapted = _usual_layout(context), context.model.has_adapter
-    bits: Literal[7, 8] = 8 if context.machine.instruction_set in _NO_SATURATION else 7
+    bits: Literal[7, 8] = 7 if context.machine.saturates_int8 else 8
     moves = [original_recipe(engines)]
 
     def add(engine: Engine, *steps: Step) -> None:
@@ -137,9 +135,10 @@ def training_free(context: Context, runtime: Recipe) -> list[Recipe]:
     layers = len(context.model.encoder.shape.layers)
     shaping: list[Step] = [PruneStructure(keep_time=0.7), PruneStructure(keep_time=0.5)]
     shaping.append(LowRank(ratio=0.5))
+    found = [before_quantizing(runtime, step) for step in shaping]
     if layers > 1:
-        shaping.append(DropLayers(keep=tuple(range(layers - 1))))
-    return [before_quantizing(runtime, step) for step in shaping]
+        found.append(_first_layers(runtime, layers - 1))
+    return found
 
 
 def pruned(runtime: Recipe, keep_time: float, seed: int) -> Recipe:
@@ -152,8 +151,20 @@ def pruned(runtime: Recipe, keep_time: float, seed: int) -> Recipe:
 
 def tiny(runtime: Recipe, seed: int) -> Recipe:
     """The first layer alone, distilled: the first stage of a cascade."""
-    keep = tuple(range(_TINY_LAYERS))
-    return before_quantizing(runtime, DropLayers(keep=keep), Distillation(seed=seed))
+    return _first_layers(runtime, _TINY_LAYERS, Distillation(seed=seed))
+
+
+def _first_layers(runtime: Recipe, layers: int, *more: Step) -> Recipe:
+    """Fallback to float names layers; those that are gone are taken off its list."""
+    left = tuple(f"layers.{i}." for i in range(layers))
+    quantizing = tuple(
+        step.model_copy(update={"skip": tuple(s for s in step.skip if s in left)})
+        if isinstance(step, Int8Dynamic | Int8Static)
+        else step
+        for step in runtime.quantizing
+    )
+    steps = (DropLayers(keep=tuple(range(layers))), *more, *quantizing)
+    return runtime.model_copy(update={"steps": steps})
 
 
 def cascade(first: Recipe, second: Recipe, answers: float) -> Recipe:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from miaotui.models.load import SHAPE_FILE, find_model, load_model, save_model
 from miaotui.models.model import Model
 from miaotui.recipe import Recipe, Step
 from miaotui.recovery.settings import Distillation
-from miaotui.recovery.teacher import TeacherOutputs, cache_teacher
+from miaotui.recovery.teacher import TeacherOutputs, cache_teacher, use_threads
 from miaotui.recovery.trainer import distil
-from miaotui.search.context import Context
+from miaotui.search.context import Context, write_json
 from miaotui.tasks.base import EncodedRows, joined
+
+TRAINING_FILE = "training.json"
+_CLEARLY_MORE = 1.5
 
 Progress = Callable[[str], None]
 
@@ -52,8 +56,9 @@ def _recovered(
     seconds: float | None,
     progress: Progress | None,
 ) -> Model:
-    if (folder / SHAPE_FILE).exists():
+    if (folder / SHAPE_FILE).exists() and not _too_short(folder, seconds):
         return load_model(find_model(str(folder)))
+    use_threads(context.cores)
     rows, targets, labelled = _training_rows(context)
     recovered = distil(
         model,
@@ -68,9 +73,33 @@ def _recovered(
         on_progress=_line(progress),
     )
     draft = folder.with_suffix(".tmp")
+    shutil.rmtree(draft, ignore_errors=True)
     save_model(recovered.model, draft)
+    facts = {"seconds": seconds, "stopped": recovered.stopped, "steps": recovered.steps}
+    write_json(draft / TRAINING_FILE, facts)
+    shutil.rmtree(folder, ignore_errors=True)
     draft.replace(folder)
     return recovered.model
+
+
+def outgrown(recipe: Recipe, context: Context, seconds: float | None) -> bool:
+    """Whether a training of the recipe was cut short in an earlier run, and clearly more time is
+    offered now."""
+    done: list[Step] = []
+    for step in recipe.shaping:
+        done.append(step)
+        if isinstance(step, Distillation) and _too_short(_folder(context, done), seconds):
+            return True
+    return recipe.first is not None and outgrown(recipe.first.recipe, context, seconds)
+
+
+def _too_short(folder: Path, seconds: float | None) -> bool:
+    path = folder / TRAINING_FILE
+    if seconds is None or not path.exists():
+        return False
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    taken = facts["seconds"]
+    return facts["stopped"] == "time" and taken is not None and seconds > _CLEARLY_MORE * taken
 
 
 def _line(progress: Progress | None) -> Callable[..., None] | None:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from miaotui.budget import Budget
+from miaotui.models.latency_table import LatencyTable
 from miaotui.search.cascades import cascades
 from miaotui.search.clock import Clock, Watch
 from miaotui.search.compression import compress
 from miaotui.search.context import Context
 from miaotui.search.free_moves import free_moves
-from miaotui.search.front import allowed, frozen_candidates, tuned_original
+from miaotui.search.front import best_float, frozen_candidates, tuned_original
 from miaotui.search.sensitivity import Sensitivity
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial, TrialStore
@@ -24,6 +25,8 @@ class Outcome:
     trials: tuple[Trial, ...]
     baseline: Trial
     candidates: tuple[Trial, ...]
+    latency: LatencyTable | None = None
+    """What pruning was solved against: without it the same recipe gives another model."""
     table_error: float | None = None
     sensitivity: tuple[Sensitivity, ...] = ()
     notes: tuple[str, ...] = ()
@@ -47,12 +50,14 @@ def search(
         small = compress(state, runtime)
         if small is not None:
             cascades(state, small)
-    baseline = tuned_original(state.trials, budget) or original
-    safe = original if budget.max_drop == 0 and not allowed(baseline, budget) else baseline
+    baseline = best_float(state.trials, budget) or original
+    tuned = tuned_original(state.trials, budget) or original
+    safe = original if budget.max_drop == 0 else tuned
     return Outcome(
         trials=tuple(state.trials),
         baseline=baseline,
         candidates=tuple(frozen_candidates(state.trials, safe, budget)),
+        latency=state.latency,
         table_error=state.table_error,
         sensitivity=tuple(state.sensitivity),
         notes=tuple(dict.fromkeys(state.notes)),

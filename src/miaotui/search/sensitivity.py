@@ -1,7 +1,7 @@
 """What each layer loses by int8, and int8 recipes with the worst of them back in float."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -24,15 +24,22 @@ class Sensitivity:
     distance: float
 
 
-def layer_sensitivity(context: Context, runtime: Recipe) -> list[Sensitivity]:
-    """Of the runtime's own int8, layer by layer; read back where it was measured before."""
+def layer_sensitivity(
+    context: Context, runtime: Recipe, has_time: Callable[[], bool] = lambda: True
+) -> list[Sensitivity]:
+    """Of the runtime's own int8, layer by layer while there is time; read back where it was
+    measured before."""
     path = context.work / f"sensitivity-{context.fingerprint}-{runtime.key}.json"
-    if path.exists():
-        return [Sensitivity(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    found = [Sensitivity(**entry) for entry in stored]
+    layers = len(context.model.encoder.shape.layers)
+    if len(found) == layers:
+        return found
     (step,) = runtime.quantizing
     quantized = step.prepare(context.model, context.train)
-    found = []
-    for layer in range(len(context.model.encoder.shape.layers)):
+    for layer in range(len(found), layers):
+        if not has_time():
+            break
         prefix = f"layers.{layer}."
         alone = {n: p for n, p in quantized.precision.items() if n.startswith(prefix)}
         model = replace(quantized, precision=Precision(alone, quantized.precision.calibrator))
@@ -41,7 +48,7 @@ def layer_sensitivity(context: Context, runtime: Recipe) -> list[Sensitivity]:
         logits = session.run(context.selection.rows)
         session.close()
         found.append(_judged(context, layer, logits))
-    write_json(path, [asdict(entry) for entry in found])
+        write_json(path, [asdict(entry) for entry in found])
     return found
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from miaotui.budget import Budget, Objective
+from miaotui.models.latency_table import LatencyTable
 from miaotui.recipe import Recipe
 from miaotui.search.clock import Clock, News, Watch
 from miaotui.search.context import Context
@@ -26,6 +27,7 @@ class SearchState:
     watch: Watch
     trials: list[Trial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    latency: LatencyTable | None = None
     table_error: float | None = None
     sensitivity: Sequence[Sensitivity] = ()
 
