@@ -2,9 +2,11 @@
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says first; its kind where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """What an error of a library says first, past where in its code it says it; its kind where it
+    says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (told or lines or [type(error).__name__])[0]
 
 
 class MiaotuiError(Exception):

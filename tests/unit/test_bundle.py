@@ -124,3 +124,25 @@ def test_a_real_full_disk(tmp_path: Path) -> None:
         write_bundle(old, fill_the_disk)
     assert read_bundle(old).manifest["task"] == "text-classification"
     shutil.rmtree(old)
+
+
+def test_what_a_killed_process_left_is_put_right(bundle: Path) -> None:
+    """Killed while filling a draft, or between moving the old aside and the new into place."""
+    (bundle.parent / ".fast.tmp").mkdir()
+    (bundle.parent / ".fast.tmp" / "half").write_text("half", encoding="utf-8")
+    bundle.rename(bundle.parent / ".fast.old")
+    with pytest.raises(OutputError, match="disk is full"):
+        write_bundle(bundle, disk_fills_up)
+    assert read_bundle(bundle).manifest["task"] == "text-classification"
+    assert [p.name for p in bundle.parent.iterdir()] == ["fast"]
+
+
+def test_a_full_disk_in_the_words_of_safetensors_is_one_too(bundle: Path) -> None:
+    from safetensors import SafetensorError
+
+    def fills_up(folder: Path) -> Mapping[str, Any]:
+        raise SafetensorError("Error while serializing: IoError(No space left on device)")
+
+    with pytest.raises(OutputError, match="disk is full"):
+        write_bundle(bundle, fills_up)
+    assert read_bundle(bundle).manifest["task"] == "text-classification"

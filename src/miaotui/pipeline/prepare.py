@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from miaotui.data.rows import Rows, check_trainable, load_rows
 from miaotui.data.saved_splits import load_splits
 from miaotui.data.split import DataSplits
 from miaotui.data.unlabelled import Unlabelled, load_unlabelled
+from miaotui.engines.base import RowRunner
 from miaotui.engines.torch import TorchEngine
 from miaotui.errors import OutputError
 from miaotui.hardware import Machine, environment_fingerprint, limit_cores, probe
@@ -20,11 +23,12 @@ from miaotui.measure.quality import check_metric, default_metric, score
 from miaotui.models.latency_table import LatencyTable
 from miaotui.models.load import Source, find_model, load_model
 from miaotui.models.model import Calibration, Model
+from miaotui.pipeline.affordable import affordable_splits
 from miaotui.pipeline.options import OptimizeOptions
 from miaotui.search.build import build_and_open
 from miaotui.search.context import Context, Judged
 from miaotui.search.run import SMALLEST_FOR_SURGERY
-from miaotui.tasks.base import EncodedRows
+from miaotui.tasks.base import EncodedRows, joined
 from miaotui.tasks.text_classification import Problem, TextClassification
 
 _WARN_GAP = 0.03
@@ -46,7 +50,8 @@ class Prepared:
 
     def test(self) -> Judged:
         """Opens the test split: the original answers it, nothing else has seen it."""
-        return judged(self.context, self.splits.test)
+        with _original(self.context) as session:
+            return _judged(self.splits.test, self.context.model.task, session)
 
 
 def prepare(options: OptimizeOptions) -> Prepared:
@@ -71,10 +76,14 @@ def prepare(options: OptimizeOptions) -> Prepared:
         saved=saved,
     )
     unlabelled = _unlabelled(options, splits)
-    work = _work_folder(options)
-    context = _context(options, model, splits, machine, cores, metric, work, unlabelled)
-    notes = _notes(splits, saved is not None, unlabelled, context)
-    return Prepared(source, context, splits, notes)
+    bare = _context(options, model, splits, machine, cores, metric, unlabelled)
+    with _original(bare) as session:
+        memory = bare.work / f"rows-{bare.fingerprint}.json"
+        budget_s, seed = options.budget.time_budget_s, options.rows.seed
+        splits, cut = affordable_splits(splits, session, model.task, budget_s, seed, memory)
+        context = _with_rows(bare, splits, session)
+        notes = _notes(splits, saved is not None, unlabelled, context, session)
+    return Prepared(source, context, splits, (*cut, *notes))
 
 
 def _optional(path: Path | None, options: OptimizeOptions) -> Rows | None:
@@ -110,30 +119,36 @@ def _context(  # noqa: PLR0913  (the one place where everything comes together)
     machine: Machine,
     cores: int,
     metric: str,
-    work: Path,
     unlabelled: Unlabelled | None,
 ) -> Context:
-    task = model.task
+    """The context, its rows still to come."""
     extra = None
     if unlabelled is not None and unlabelled.texts:
-        extra = task.encode(unlabelled.texts[:_UNLABELLED_ROWS])
-    selection = splits.selection
-    texts = selection.texts
-    encoded = task.encode(texts)
-    context = Context(
+        extra = model.task.encode(unlabelled.texts[:_UNLABELLED_ROWS])
+    none = Calibration(joined([]), np.zeros(0))
+    return Context(
         model=model,
         machine=machine,
         cores=cores,
         metric=metric,
-        train=_calibration(_shuffled(splits.train, options.rows.seed), task),
-        validation=_calibration(splits.validation, task),
+        train=none,
+        validation=none,
         unlabelled=extra,
-        selection=Judged(texts, encoded, _targets(selection, task), np.zeros((0, 0), np.float32)),
-        work=work,
+        selection=Judged((), none.rows, none.targets, np.zeros((0, 0), np.float32)),
+        work=_work_folder(options),
         fingerprint=_fingerprint(options, model, splits, machine, cores, extra),
         seed=options.rows.seed,
     )
-    return _with_original(context)
+
+
+def _with_rows(bare: Context, splits: DataSplits, session: RowRunner) -> Context:
+    task = bare.model.task
+    return replace(
+        bare,
+        train=_calibration(_shuffled(splits.train, bare.seed), task),
+        validation=_calibration(splits.validation, task),
+        selection=_judged(splits.selection, task, session),
+    )
 
 
 def _shuffled(rows: Rows, seed: int) -> Rows:
@@ -145,24 +160,20 @@ def _calibration(rows: Rows, task: TextClassification) -> Calibration:
     return Calibration(task.encode(rows.texts), _targets(rows, task))
 
 
-def _with_original(context: Context) -> Context:
-    logits = _original_logits(context, context.selection)
-    return replace(context, selection=replace(context.selection, original=logits))
-
-
-def judged(context: Context, rows: Rows) -> Judged:
+def _judged(rows: Rows, task: TextClassification, session: RowRunner) -> Judged:
     """Rows with targets and the original's answers (torch, fp32, same truncation)."""
-    task = context.model.task
-    bare = Judged(rows.texts, task.encode(rows.texts), _targets(rows, task), np.zeros((0, 0)))
-    return Judged(bare.texts, bare.rows, bare.targets, _original_logits(context, bare))
+    encoded = task.encode(rows.texts)
+    return Judged(rows.texts, encoded, _targets(rows, task), session.run(encoded))
 
 
-def _original_logits(context: Context, rows: Judged) -> np.ndarray:
+@contextmanager
+def _original(context: Context) -> Iterator[RowRunner]:
     folder = context.work / "engines" / "original"
     session = build_and_open(TorchEngine(), context.model, context, folder)
-    logits = session.run(rows.rows)
-    session.close()
-    return logits
+    try:
+        yield session
+    finally:
+        session.close()
 
 
 def _fingerprint(
@@ -189,7 +200,11 @@ def _fingerprint(
 
 
 def _notes(
-    splits: DataSplits, known: bool, unlabelled: Unlabelled | None, context: Context
+    splits: DataSplits,
+    known: bool,
+    unlabelled: Unlabelled | None,
+    context: Context,
+    session: RowRunner,
 ) -> tuple[str, ...]:
     notes = []
     if not known:
@@ -197,7 +212,7 @@ def _notes(
             "the model came without splits.json, so its rows may have been trained on: the "
             "original's quality may be overstated"
         )
-        notes += _gap(splits, context)
+        notes += _gap(splits, context, session)
     if unlabelled is not None and unlabelled.dropped_equal:
         notes.append(f"{unlabelled.dropped_equal} unlabelled texts equal a held-out row: dropped")
     notes += _row_notes(splits, context)
@@ -232,11 +247,11 @@ def _row_notes(splits: DataSplits, context: Context) -> list[str]:
     return found
 
 
-def _gap(splits: DataSplits, context: Context) -> list[str]:
+def _gap(splits: DataSplits, context: Context, session: RowRunner) -> list[str]:
     """Warns where training rows score clearly above held-out ones: they were seen before."""
     count = min(_GAP_ROWS, len(splits.train))
     chosen = np.random.default_rng(0).permutation(len(splits.train))[:count]
-    seen = judged(context, splits.train.select(chosen.tolist()))
+    seen = _judged(splits.train.select(chosen.tolist()), context.model.task, session)
     gap = score(context.metric, seen.original, seen.targets) - context.original_quality
     if gap <= _WARN_GAP:
         return []

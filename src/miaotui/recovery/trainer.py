@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 from numpy import ndarray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -186,6 +187,10 @@ def _run(
     trains, so that one is left behind."""
     student = copy_of(model.encoder)
     student.embeddings.requires_grad_(not settings.freeze_embeddings)
+    if isinstance(settings, Distillation):
+        for module in student.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = settings.dropout
     with torch.random.fork_rng(devices=[]):
         trainer = _Trainer(student, data, settings, model.task.problem, watch)
         if folder is not None and watch.progress.stopped:
@@ -230,7 +235,9 @@ class _Trainer(Trainer):  # type: ignore[misc]
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Trainer's own autocast wraps `forward`, which is not what is called here."""
         student: Encoder = self.model
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
+        # The fused attention is slower than plain products where rows are short.
+        plain = sdpa_kernel(SDPBackend.MATH)
+        with plain, torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
             states = student.states(*(inputs[name] for name in _INPUTS))
             logits = student.head(states[-1])[:, 0]
         hard = hard_loss(self._problem, logits.float(), inputs["targets"], inputs["labelled"])

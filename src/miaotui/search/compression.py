@@ -19,7 +19,7 @@ _SHORTEST_RECOVERY_S, _SHORTEST_SHARE = 20.0, 0.04
 _FREE_OF_TRAINING_SHARE = 0.6
 _TEACHER_SHARE = 0.25
 _BF16_GAIN = 1.5
-_SHARES, _TINY_SHARE, _SHARES_BESIDE_TINY = (0.4, 0.5, 1.0), 0.4, (0.45, 0.88)
+_SHARES, _TINY_SHARE, _SHARES_BESIDE_TINY = (0.35, 0.75, 0.9), 0.35, (0.45, 0.85)
 """Of the time left when each training begins; what is spared at the end is for the cascades."""
 
 

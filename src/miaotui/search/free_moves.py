@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from functools import partial
 
+from miaotui.budget import Objective
 from miaotui.search import planner
 from miaotui.search.front import allowed
+from miaotui.search.heat import heat
 from miaotui.search.sensitivity import is_int8, layer_sensitivity, with_fallback
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 
 _STAGE = "free moves"
-_FLOAT_MOVES = 2
+_REFINED, _FLOAT_MOVES, _HEATED, _NEAR = 2, 2, 4, 1.6
 _FIRST_SHARE, _REFINED_SHARE, _FALLBACK_SHARE = 0.35, 0.4, 0.45
 
 
@@ -22,12 +24,11 @@ def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
     for recipe in moves:
         if state.has_time(_FIRST_SHARE):
             state.try_(_STAGE, recipe, "free")
-    leading = state.leading("free")[:1]
-    floats = [t for t in state.leading("free") if t.recipe.is_float][:1]
-    for trial in leading:
+    for trial in _different(state.leading("free"), state.budget.ranks_by)[:_REFINED]:
         _refine(state, trial)
-    for trial in floats:
+    for trial in [t for t in state.leading("free") if t.recipe.is_float][:1]:
         _refine(state, trial, most=_FLOAT_MOVES)
+    heat(state, state.leading("free")[:_HEATED])
     leading = state.leading("free")[:1]
     for recipe in planner.other_calibrators(leading[0].recipe) if leading else ():
         if state.has_time(_REFINED_SHARE):
@@ -39,6 +40,17 @@ def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
     if state.context.model.has_adapter and state.budget.max_drop > 0:
         _fall_back(state)
     return first
+
+
+def _different(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
+    """The best of each engine and precision, of those not far behind the very best: a single look
+    at each does not tell which of two is faster once it has the right layout and threads."""
+    found: dict[object, Trial] = {}
+    for trial in trials:
+        if trial.times_behind(trials[0], objective) < _NEAR:
+            kinds = tuple(type(step) for step in trial.recipe.steps)
+            found.setdefault((trial.recipe.engine.name, kinds), trial)
+    return list(found.values())
 
 
 def _refine(state: SearchState, trial: Trial, most: int | None = None) -> None:

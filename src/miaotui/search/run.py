@@ -11,6 +11,7 @@ from miaotui.search.compression import compress
 from miaotui.search.context import Context
 from miaotui.search.free_moves import free_moves
 from miaotui.search.front import best_float, frozen_candidates, tuned_original
+from miaotui.search.heat import heat
 from miaotui.search.sensitivity import Sensitivity
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial, TrialStore
@@ -53,10 +54,14 @@ def search(
     baseline = best_float(state.trials, budget) or original
     tuned = tuned_original(state.trials, budget) or original
     safe = original if budget.max_drop == 0 else tuned
+    candidates = frozen_candidates(state.trials, safe, budget)
+    if any(t.heat is None for t in candidates[1:]):
+        heat(state, candidates[1:])
+        candidates = frozen_candidates(state.trials, safe, budget)
     return Outcome(
         trials=tuple(state.trials),
         baseline=baseline,
-        candidates=tuple(frozen_candidates(state.trials, safe, budget)),
+        candidates=tuple(candidates),
         latency=state.latency,
         table_error=state.table_error,
         sensitivity=tuple(state.sensitivity),

@@ -35,6 +35,8 @@ class Trial(BaseModel):
     memory_bytes: int | None = None
     """Peak of a process that serves it; None where no limit asked for it."""
     seconds: float = 0.0
+    heat: str | None = None
+    """Which trials it was timed beside; None where its figures were taken alone."""
     error: str | None = None
 
     @property
@@ -48,6 +50,12 @@ class Trial(BaseModel):
         if objective is Objective.LATENCY:
             return (self.p99_ms, self.p50_ms)
         return (float(self.size_bytes), -self.throughput_rows_per_s)
+
+    def times_behind(self, other: "Trial", objective: Objective) -> float:
+        """How many times worse it is than another; under 1 where it is better."""
+        ours, theirs = self.cost(objective)[0], other.cost(objective)[0]
+        worse, better = (theirs, ours) if objective is Objective.THROUGHPUT else (ours, theirs)
+        return worse / better if better else float("inf")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,57 @@
+"""Times a few trials side by side: figures taken minutes apart differ by what else ran then."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+
+from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_interleaved
+from miaotui.predictor import Predictor
+from miaotui.search.build import build_recipe, open_recipe
+from miaotui.search.state import SearchState
+from miaotui.search.trials import Trial
+
+_PLAN = SpeedPlan(
+    rounds=5, min_rounds=2, round_seconds=0.3, max_round_seconds=0.9, latency_calls=600,
+    warmup_calls=48,
+)  # fmt: skip
+_SHARE, _SHORTEST_S = 0.06, 6.0
+"""Of the budget, for one heat; where that is too short, figures stay as they were."""
+
+
+def heat(state: SearchState, trials: Sequence[Trial]) -> list[Trial]:
+    """The trials with figures of one interleaved run; the state and the store hold these now."""
+    seconds = _SHARE * state.clock.budget_s
+    name = hashlib.sha256("".join(sorted(t.recipe.key for t in trials)).encode()).hexdigest()[:16]
+    if len(trials) < 2 or seconds < _SHORTEST_S or all(t.heat == name for t in trials):
+        return list(trials)
+    state.tell("heat", f"{len(trials)} leading ones side by side")
+    folder = state.context.work / "engines" / "heat"
+    shutil.rmtree(folder, ignore_errors=True)
+    contenders = [_contender(state, trial, str(i)) for i, trial in enumerate(trials)]
+    texts = state.context.selection.texts
+    results = measure_interleaved(contenders, texts, _PLAN, deadline_s=seconds)
+    shutil.rmtree(folder, ignore_errors=True)
+    timed = [_timed(trial, results[str(i)], name) for i, trial in enumerate(trials)]
+    for trial in timed:
+        state.store.put(trial)
+    fresh = {trial.recipe.key: trial for trial in timed}
+    state.trials = [fresh.get(t.recipe.key, t) for t in state.trials]
+    return timed
+
+
+def _contender(state: SearchState, trial: Trial, name: str) -> Contender:
+    folder = state.context.work / "engines" / "heat" / name
+    build_recipe(trial.recipe, state.context, folder)
+    runner = open_recipe(trial.recipe, state.context, folder)
+    predictor = Predictor(state.context.model.task, runner)
+    return Contender(name, predictor, lambda text: predictor([text]), droppable=False)
+
+
+def _timed(trial: Trial, result: SpeedResult, name: str) -> Trial:
+    known = {
+        "throughput_rows_per_s": result.throughput_rows_per_s,
+        "p50_ms": result.p50_ms,
+        "p99_ms": result.p99_ms,
+    }
+    found = {key: value for key, value in known.items() if value is not None}
+    return trial.model_copy(update={**found, "heat": name})

@@ -1,0 +1,141 @@
+"""What can be done with a bundle on the command line: a cascade made by a recipe, without search."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import miaotui
+import tiny_job
+from miaotui.cli import app
+from tiny import save_tiny
+
+pytestmark = pytest.mark.integration
+RECIPE = """
+steps:
+  - {name: prune-structure, keep_time: 0.7}
+  - {name: int8-static, calibrator: minmax}
+engine: {name: onnxruntime, weight_bits: 8, layout: {kind: packed, batch: 4, block_tokens: 32}}
+first:
+  answers: 0.4
+  steps: [{name: drop-layers, keep: [0]}]
+  engine: {name: openvino, layout: {kind: bucketed, batch: 8, edges: [16, 32]}}
+"""
+
+
+def run(*arguments: object, status: int = 0) -> Result:
+    """In this process, which is much faster."""
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == status, (done.stderr[-2000:], done.exception)
+    return done
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
+    """The bundle, the rows and the document."""
+    folder = tmp_path_factory.mktemp("use")
+    model = save_tiny("bert", folder / "model")
+    rows = tiny_job.write_rows(folder / "rows.csv", model, 1200)
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    arguments = ("--recipe", recipe, "--max-drop", "50%", "--time-budget", "60s")
+    document = tiny_job.optimized(model, rows, folder / "fast", *arguments)
+    return folder / "fast", rows, document
+
+
+def test_a_recipe_is_done_to_the_letter(made: tuple[Path, Path, dict]) -> None:
+    bundle, _, document = made
+    assert document["recipe"]["first"]["answers"] == 0.4
+    assert document["recipe"]["steps"][0]["keep_time"] == 0.7
+    assert any("its first stage answers" in note for note in document["notes"])
+    assert document["details"]["latency_table_error"] is not None
+    assert (bundle / "first" / "model.onnx").is_file()
+    assert (bundle / "first.json").is_file()
+    steps = [step["step"] for step in document["details"]["ladder"]]
+    assert steps[0] == "original"
+    assert steps[-1] == "cascade"
+
+
+def test_bench_compares_like_with_like(made: tuple[Path, Path, dict]) -> None:
+    bundle, rows, _ = made
+    found = json.loads(run("bench", bundle, "--data", rows, "--json").stdout)
+    assert found["agreement"] == 1.0
+    assert found["warnings"] == []
+    assert set(found["measured"]) == set(found["card"])
+    assert found["metric"] == "accuracy"
+    assert 0.4 < found["quality"] <= 1
+
+
+def test_long_and_empty_texts_are_answered_and_counted(made: tuple[Path, Path, dict]) -> None:
+    bundle, _, _ = made
+    done = run("predict", bundle, "film " * 20_000, "", "a quiet film")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [a["truncated"] for a in answers] == [True, False, False]
+    assert all(np.isfinite(list(a["scores"].values())).all() for a in answers)
+    assert "1 of 3 texts were longer" in done.stderr
+
+
+def test_a_predictor_answers_alike_alone_and_together(made: tuple[Path, Path, dict]) -> None:
+    predictor = miaotui.load(made[0])
+    texts = tiny_job.texts(40, seed=4)
+    together = predictor(texts)
+    alone = [predictor([text])[0] for text in texts]
+    assert [a.label for a in alone] == [a.label for a in together]
+    np.testing.assert_allclose([a.score for a in alone], [a.score for a in together], atol=1e-3)
+
+
+def test_show_report_and_export(made: tuple[Path, Path, dict], tmp_path: Path) -> None:
+    bundle, _, document = made
+    assert "a cascade" in run("show", bundle).stdout
+    assert json.loads(run("show", bundle, "--json").stdout) == document
+    page = tmp_path / "page.html"
+    assert run("report", bundle, "--out", page).stdout.strip() == str(page)
+    assert "cascade" in page.read_text(encoding="utf-8")
+    done = run("export", bundle, "--to", "onnx", "--out", tmp_path / "plain.onnx")
+    assert "last stage of the cascade" in done.stderr
+    assert (
+        "formats: onnx"
+        in run("export", bundle, "--to", "gguf", "--out", tmp_path / "x", status=2).stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda b: (b / "task.json").write_text("{}"), "task.json was changed"),
+        (lambda b: (b / "first.json").unlink(), "lacks first.json"),
+        (lambda b: (b / "manifest.json").write_text('{"format": 9}'), "newer miaotui"),
+        (lambda b: (b / "manifest.json").unlink(), "no manifest.json"),
+    ],
+    ids=["changed", "missing", "newer", "no-manifest"],
+)
+def test_a_damaged_bundle_is_one_line(
+    made: tuple[Path, Path, dict], tmp_path: Path, harm: object, says: str
+) -> None:
+    bundle = tmp_path / "copy"
+    shutil.copytree(made[0], bundle)
+    harm(bundle)  # type: ignore[operator]
+    for verb in (("predict", bundle, "a film"), ("show", bundle), ("bench", bundle)):
+        (line,) = run(*verb, status=2).stderr.strip().splitlines()
+        assert line.startswith("error: ")
+        assert says in line
+
+
+def test_another_machine_is_reported(made: tuple[Path, Path, dict], tmp_path: Path) -> None:
+    """A bundle whose manifest names other versions and another instruction set still opens."""
+    from miaotui.bundle import Bundle, open_bundle, read_bundle
+
+    found = read_bundle(made[0])
+    environment = found.manifest["environment"]
+    other = environment | {
+        "instruction_set": "neon",
+        "versions": environment["versions"] | {"onnxruntime": "1.0"},
+    }
+    predictor = open_bundle(Bundle(found.folder, {**found.manifest, "environment": other}))
+    assert len(predictor.warnings) == 2
+    assert any("made for neon" in warning for warning in predictor.warnings)
+    assert all("run miaotui bench" in warning for warning in predictor.warnings)
+    assert predictor(["a quiet film"])[0].label
