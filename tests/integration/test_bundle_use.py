@@ -1,4 +1,4 @@
-"""What can be done with a bundle on the command line: a cascade made by a recipe, without search."""
+"""What can be done with a bundle on the command line: a cascade made by a recipe, no search."""
 
 import json
 import shutil
