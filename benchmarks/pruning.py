@@ -12,6 +12,7 @@ has seen. Result: results/pruning.json.
 import argparse
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def one_seed(seed: int, rate: str, keep_time: float, seconds: float) -> dict[str
     say(f"seed {seed}: timing blocks of {runtime.title}")
     table = latency_table(context, runtime)
     error = table_error(context, runtime, False, table)
-    context = with_table(context, table)
+    context = context.with_latency(table)
     layers = nearest_layers(context, runtime, table, keep_time)
     shapes = {
         "pruned": PruneStructure(keep_time=keep_time),
@@ -102,16 +103,8 @@ def int8_runtime(context: Context) -> Recipe:
     return move.model_copy(update={"engine": engine})
 
 
-def with_table(context: Context, table: Any) -> Context:
-    from dataclasses import replace
-
-    return replace(context, train=replace(context.train, latency=table))
-
-
 def nearest_layers(context: Context, runtime: Recipe, table: Any, keep_time: float) -> int:
     """How many first layers take the time nearest to the pruned model's by the table."""
-    from dataclasses import replace
-
     shape = context.model.encoder.shape
     blocks = table.predict(shape) - table.fixed_ms
     wanted = table.fixed_ms + keep_time * blocks
