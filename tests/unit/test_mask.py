@@ -8,6 +8,7 @@ import torch
 from miaotui.models.importance import Importance
 from miaotui.models.latency_table import LatencyTable
 from miaotui.models.mask import best_mask
+from miaotui.search.latency import lower_envelope
 
 
 def table() -> LatencyTable:
@@ -59,3 +60,9 @@ def test_prediction_adds_the_blocks_up() -> None:
 
     assert table().predict(tiny_encoder.shape(layers=2)) == pytest.approx(5 + 3 + 8 + 2 + 1)
     assert LatencyTable.from_json(table().to_json()) == table()
+
+
+def test_a_table_that_was_disturbed_is_put_right() -> None:
+    """A block of fewer neurons is never slower than one of more."""
+    found = lower_envelope({0: 0.0, 2: 10.7, 4: 5.3, 6: 7.9, 12: 7.2})
+    assert found == {0: 0.0, 2: 5.3, 4: 5.3, 6: 7.2, 12: 7.2}

@@ -56,7 +56,8 @@ def run_lowered(model: Model, layout: LayoutBase) -> ndarray:
 def test_an_engine_answers_as_the_pruned_model(
     keep_time: float, layout: LayoutBase, model: Model
 ) -> None:
-    technique = PruneStructure(keep_time=keep_time, round_neurons_to=8)
+    keeps = keep_time > 0.2
+    technique = PruneStructure(keep_time=keep_time, round_neurons_to=8, keep_blocks=keeps)
     done = technique.prepare(model, tiny_encoder.calibration())
     shapes = done.encoder.shape.layers
     expected = tiny_encoder.logits(done, tiny_encoder.rows(20, seed=4))
@@ -237,7 +238,7 @@ def test_every_problem_has_an_importance(score: object, problem: Problem) -> Non
 
 def test_a_model_pruned_to_nothing_still_answers(model: Model, tmp_path: object) -> None:
     calibration = tiny_encoder.calibration()
-    done = PruneStructure(keep_time=1e-6).prepare(model, calibration)
+    done = PruneStructure(keep_time=1e-6, keep_blocks=False).prepare(model, calibration)
     rows = tiny_encoder.rows(12)
 
     assert done.encoder.shape.layers == (LayerShape(0, 0),) * 3
@@ -248,3 +249,24 @@ def test_a_model_pruned_to_nothing_still_answers(model: Model, tmp_path: object)
     )
     with pytest.raises(RecipeError, match=r"no linear layers\.0\.up; all were removed"):
         LowRank(ranks={"layers.0.up": 2}).prepare(done, calibration)
+
+
+def test_no_layer_loses_all_its_heads_or_neurons(model: Model) -> None:
+    """The latency table makes a whole block look cheap to lose; it is kept all the same."""
+    calibration = replace(
+        tiny_encoder.calibration(),
+        latency=LatencyTable(
+            heads={0: 0.0, 1: 9.0, 4: 10.0},
+            ffn={0: 0.0, 8: 9.0, 64: 10.0},
+            last_heads={0: 0.0, 1: 9.0, 4: 10.0},
+            last_ffn={0: 0.0, 8: 9.0, 64: 10.0},
+            fixed_ms=1.0,
+        ),
+    )
+    done = PruneStructure(keep_time=0.92, round_neurons_to=8).prepare(model, calibration)
+    assert all(layer.heads >= 1 and layer.ffn >= 8 for layer in done.encoder.shape.layers)
+    emptied = PruneStructure(keep_time=0.5, round_neurons_to=8, keep_blocks=False)
+    shapes = emptied.prepare(model, calibration).encoder.shape.layers
+    assert any(layer.heads == 0 or layer.ffn == 0 for layer in shapes)
+    with pytest.raises(RecipeError, match="the least that layers keep takes 0.90 of the time"):
+        PruneStructure(keep_time=0.5, round_neurons_to=8).prepare(model, calibration)

@@ -34,15 +34,27 @@ class _Choices:
         return int(np.argmin(self.removed + price * self.time))
 
 
+@dataclass(frozen=True)
+class Least:
+    """What each layer keeps at least, if it has as much."""
+
+    heads: int = 0
+    neurons: int = 0
+
+
 def best_mask(
-    importance: Importance, table: LatencyTable, keep_time: float, round_neurons_to: int = 32
+    importance: Importance,
+    table: LatencyTable,
+    keep_time: float,
+    round_neurons_to: int = 32,
+    least: Least = Least(),
 ) -> Mask:
     """Minimises the importance removed while the blocks take at most `keep_time` of their time.
 
     Blocks add up, so a price on time parts the problem into one choice a block (Lagrangian
     relaxation); the lowest price that fits is found by bisection.
     """
-    blocks = _blocks(importance, table, round_neurons_to)
+    blocks = _blocks(importance, table, round_neurons_to, least)
     allowed = keep_time * sum(block.time[-1] for block in blocks) * (1 + 1e-9)
     chosen = _cheapest_price(blocks, allowed)
     kept = [block.counts[i] for block, i in zip(blocks, chosen, strict=True)]
@@ -51,14 +63,16 @@ def best_mask(
     return Mask(heads, neurons)
 
 
-def _blocks(importance: Importance, table: LatencyTable, step: int) -> list[_Choices]:
+def _blocks(importance: Importance, table: LatencyTable, step: int, least: Least) -> list[_Choices]:
     last = len(importance.heads) - 1
     blocks = []
     for i, (heads, neurons) in enumerate(zip(importance.heads, importance.neurons, strict=True)):
-        counts = list(range(len(heads) + 1))
+        counts = list(range(min(least.heads, len(heads)), len(heads) + 1))
         times = [table.attention_ms(n, i == last) for n in counts]
         blocks.append(_choices(heads, counts, times))
-        counts = sorted({*range(0, len(neurons), step), len(neurons)})
+        fewest = min(least.neurons, len(neurons))
+        counts = sorted({fewest, *range(-(-fewest // step) * step, len(neurons), step)})
+        counts = sorted({*counts, len(neurons)})
         times = [table.ffn_ms(n, i == last) for n in counts]
         blocks.append(_choices(neurons, counts, times))
     return blocks

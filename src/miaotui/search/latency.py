@@ -73,10 +73,10 @@ def latency_table(
         elif layer.ffn:
             ffn[layer.ffn], last_ffn[layer.ffn] = middle, last
     return LatencyTable(
-        heads=heads,
-        ffn=ffn,
-        last_heads=last_heads,
-        last_ffn=last_ffn,
+        heads=lower_envelope(heads),
+        ffn=lower_envelope(ffn),
+        last_heads=lower_envelope(last_heads),
+        last_ffn=lower_envelope(last_ffn),
         fixed_ms=fixed,
         conditions={
             "runtime": runtime.title,
@@ -85,6 +85,13 @@ def latency_table(
             "one_by_one": one_by_one,
         },
     )
+
+
+def lower_envelope(times: dict[int, float]) -> dict[int, float]:
+    """A smaller block is never slower than a larger one: what says so was disturbed."""
+    counts = sorted(times)
+    falling = np.minimum.accumulate([times[count] for count in reversed(counts)])
+    return dict(zip(counts, map(float, reversed(falling)), strict=True))
 
 
 def table_error(context: Context, runtime: Recipe, one_by_one: bool, table: LatencyTable) -> float:

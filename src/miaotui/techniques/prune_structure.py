@@ -11,13 +11,22 @@ from miaotui.techniques.base import TechniqueBase, first_rows
 
 if TYPE_CHECKING:
     from miaotui.models.latency_table import LatencyTable
+    from miaotui.models.mask import Least
     from miaotui.models.model import Calibration, Model
     from miaotui.models.shape import EncoderShape
 
 
+_LEAST_HEADS_SHARE = 6
+"""One head of so many stays."""
+
+
 class PruneStructure(TechniqueBase):
     """Keeps `keep_time` of the time that the layers take by the calibration's latency table (by
-    multiply-adds where nothing was timed)."""
+    multiply-adds where nothing was timed).
+
+    With `keep_blocks` no layer loses all its heads or all its neurons: importance is a sum over
+    single ones, and says nothing of what a layer is without any. Whole layers are for drop-layers.
+    """
 
     name: Literal["prune-structure"] = "prune-structure"
     keep_time: float = Field(gt=0, le=1)
@@ -25,6 +34,7 @@ class PruneStructure(TechniqueBase):
     correct: bool = True
     rows: int = Field(default=384, ge=1)
     round_neurons_to: int = Field(default=32, ge=1)
+    keep_blocks: bool = True
 
     def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
         from miaotui.models.correction import corrected
@@ -35,22 +45,37 @@ class PruneStructure(TechniqueBase):
 
         encoder, rows = model.encoder, first_rows(self.name, calibration, self.rows)
         table = calibration.latency or arithmetic_table(encoder.shape)
-        self._check_reachable(encoder.shape, table)
+        least = self._least(encoder.shape)
+        self._check_reachable(encoder.shape, table, least)
         score = fisher_importance if self.importance == "fisher" else activation_importance
         importance = score(encoder, rows, model.task.problem)
-        mask = best_mask(importance, table, self.keep_time, self.round_neurons_to)
+        mask = best_mask(importance, table, self.keep_time, self.round_neurons_to, least)
         smaller = keep_heads_and_neurons(encoder, mask.heads, mask.neurons)
         if self.correct and self.keep_time < 1:
             smaller = corrected(encoder, smaller, mask, rows.rows)
         return model.with_module(smaller)
 
-    def _check_reachable(self, shape: "EncoderShape", table: "LatencyTable") -> None:
+    def _least(self, shape: "EncoderShape") -> "Least":
+        from miaotui.models.mask import Least
+
+        if not self.keep_blocks:
+            return Least()
+        most = max(layer.heads for layer in shape.layers)
+        return Least(heads=-(-most // _LEAST_HEADS_SHARE), neurons=self.round_neurons_to)
+
+    def _check_reachable(
+        self, shape: "EncoderShape", table: "LatencyTable", least: "Least"
+    ) -> None:
         from miaotui.models.shape import LayerShape
 
-        empty = replace(shape, layers=(LayerShape(0, 0),) * len(shape.layers))
-        whole, least = (table.predict(s) - table.fixed_ms for s in (shape, empty))
-        if least > self.keep_time * whole:
+        layers = tuple(
+            LayerShape(min(least.heads, layer.heads), min(least.neurons, layer.ffn))
+            for layer in shape.layers
+        )
+        smallest = replace(shape, layers=layers)
+        whole, left = (table.predict(s) - table.fixed_ms for s in (shape, smallest))
+        if left > self.keep_time * whole:
             raise RecipeError(
-                f"prune-structure: keep_time {self.keep_time} cannot be reached, since layers with "
-                f"nothing in them still take {least / whole:.2f} of the time; choose more than that"
+                f"prune-structure: keep_time {self.keep_time} cannot be reached, since the least "
+                f"that layers keep takes {left / whole:.2f} of the time; choose more than that"
             )
