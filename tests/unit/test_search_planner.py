@@ -77,6 +77,13 @@ def test_pruning_further_goes_on_from_what_was_recovered() -> None:
     assert twice.quantizing == RUNTIME.quantizing
 
 
+def test_half_the_layers_are_the_first_ones_and_spare_no_others(tmp_path: Path) -> None:
+    fallback = RUNTIME.model_copy(update={"steps": (Int8Static(skip=("layers.0.", "layers.2.")),)})
+    recipe = planner.halved(tiny_context.context(tmp_path), fallback, seed=3)
+    assert recipe.shaping == (DropLayers(keep=(0, 1)), Distillation(seed=3))
+    assert recipe.quantizing == (Int8Static(skip=("layers.0.",)),)
+
+
 def test_training_free_moves_keep_the_precision_at_the_end(tmp_path: Path) -> None:
     moves = planner.training_free(tiny_context.context(tmp_path), RUNTIME)
     assert all(move.steps[-1] == Int8Static() for move in moves)

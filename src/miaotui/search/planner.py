@@ -149,6 +149,12 @@ def pruned(runtime: Recipe, keep_time: float, seed: int) -> Recipe:
     )
 
 
+def halved(context: Context, runtime: Recipe, seed: int) -> Recipe:
+    """The first half of the layers, distilled: what a single row waits for is their number."""
+    layers = len(context.model.encoder.shape.layers)
+    return _first_layers(runtime, -(-layers // 2), Distillation(seed=seed))
+
+
 def tiny(runtime: Recipe, seed: int) -> Recipe:
     """The first layer alone, distilled: the first stage of a cascade."""
     return _first_layers(runtime, _TINY_LAYERS, Distillation(seed=seed))
