@@ -16,7 +16,7 @@ from tiny import save_tiny
 pytestmark = pytest.mark.integration
 RECIPE = """
 steps:
-  - {name: prune-structure, keep_time: 0.7}
+  - {name: prune-structure, keep_time: 0.7, keep_blocks: false}
   - {name: int8-static, calibrator: minmax}
 engine: {name: onnxruntime, weight_bits: 8, layout: {kind: packed, batch: 4, block_tokens: 32}}
 first:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from miaotui.models.shape import EncoderShape
 
 
-_LEAST_HEADS_SHARE = 6
-"""One head of so many stays."""
+_LEAST_SHARE = 6
+"""One of so many heads stays, and of so many neurons or one rounding step."""
 
 
 class PruneStructure(TechniqueBase):
@@ -60,8 +60,12 @@ class PruneStructure(TechniqueBase):
 
         if not self.keep_blocks:
             return Least()
-        most = max(layer.heads for layer in shape.layers)
-        return Least(heads=-(-most // _LEAST_HEADS_SHARE), neurons=self.round_neurons_to)
+        heads = max(layer.heads for layer in shape.layers)
+        neurons = max(layer.ffn for layer in shape.layers)
+        return Least(
+            heads=-(-heads // _LEAST_SHARE),
+            neurons=min(self.round_neurons_to, -(-neurons // _LEAST_SHARE)),
+        )
 
     def _check_reachable(
         self, shape: "EncoderShape", table: "LatencyTable", least: "Least"
