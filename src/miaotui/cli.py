@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -18,7 +18,7 @@ from miaotui.quiet import silence_telemetry
 
 if TYPE_CHECKING:
     from miaotui.data.rows import Columns
-    from miaotui.tasks.base import Answer, Text
+    from miaotui.tasks.base import Text
 
 app = typer.Typer(
     help="Makes a fine-tuned transformer as fast as this machine allows, with proof.",
@@ -59,7 +59,7 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
             _say(f"error: {'.'.join(map(str, first['loc']))}: {first['msg']}")
             raise typer.Exit(2) from None
         except OSError as error:
-            _say(f"error: {error.filename or 'a file'}: {error.strerror or error}; nothing is lost")
+            _say(f"error: {error.filename or 'a file'}: {error.strerror or error}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             _say("interrupted; run the same command again to go on")
@@ -248,19 +248,13 @@ def predict(
     for warning in predictor.warnings:
         _say(f"warning: {warning}")
     cut = 0
-    for text, answer in zip(wanted, _stream(predictor.stream, wanted), strict=True):
+    for text, answer in zip(wanted, predictor.stream(wanted), strict=True):
         cut += answer.truncated
         line = {"text": text} | {k: v for k, v in asdict(answer).items() if v != ()}
         sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
         sys.stdout.flush()
     if cut:
         _say(f"{cut} of {len(wanted)} texts were longer than the model's maximum and truncated")
-
-
-def _stream(
-    stream: "Callable[[list[Text]], Iterator[Answer]]", texts: "list[Text]"
-) -> "Iterator[Answer]":
-    return stream(texts)
 
 
 @app.command()

@@ -5,7 +5,7 @@ def first_line(error: BaseException) -> str:
     """What an error of a library says first, past where in its code it says it; its kind where it
     says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    told = [line for line in lines if not line.startswith("Exception from")]
     return (told or lines or [type(error).__name__])[0]
 
 

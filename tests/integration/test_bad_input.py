@@ -31,6 +31,7 @@ def refused(tmp_path: Path, model: object, *more: str, rows: str | bytes = GOOD)
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert lines[-1].startswith("error: "), done.stderr
     assert not out.exists()
+    assert not list(tmp_path.glob(".*")), "nothing of the work is left either"
     return lines[-1]
 
 

@@ -42,7 +42,7 @@ class OnnxRuntimeEngine(EngineBase):
 
 
 def onnx_session(path: Path, threads: int) -> Any:
-    """An ONNX Runtime session on `threads` threads that sleep, not spin, between runs of others."""
+    """An ONNX Runtime session on `threads` threads; all else is its own default."""
     silence_telemetry()
     import onnxruntime
 

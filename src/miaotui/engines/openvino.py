@@ -48,8 +48,7 @@ class OpenVinoEngine(EngineBase):
         try:
             openvino.Core().read_model(onnx_bytes)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise EngineFailed(f"openvino cannot read this model: {reason}") from error
+            raise EngineFailed(f"openvino cannot read this model: {first_line(error)}") from error
         (folder / ONNX_FILE).write_bytes(onnx_bytes)
 
     def open(self, folder: Path, cores: int) -> Session:
@@ -99,8 +98,7 @@ class _Runner:
             request = self._request(batch.shape if self._fixed else None)
             request.infer(feeds(batch, self._inputs), share_inputs=True)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1:] or [first_line(error)]
-            raise EngineFailed(f"openvino: {reason[0]}") from error
+            raise EngineFailed(f"openvino: {first_line(error)}") from error
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
     def _request(self, shape: tuple[int, int, int] | None) -> Any:

@@ -8,7 +8,7 @@ from miaotui.hardware import probe
 from miaotui.measure.result import OptimizationResult
 from miaotui.pipeline.deliver import deliver
 from miaotui.pipeline.options import OptimizeOptions, RowsOptions
-from miaotui.pipeline.prepare import prepare
+from miaotui.pipeline.prepare import nothing_left_of_a_refusal, prepare
 from miaotui.pipeline.recipes import given_recipe, measure_recipe
 from miaotui.search.clock import Clock, Watch, silent
 from miaotui.search.frozen import frozen_outcome
@@ -22,8 +22,13 @@ __all__ = ["OptimizeOptions", "RowsOptions", "optimize"]
 def optimize(options: OptimizeOptions, watch: Watch = silent) -> OptimizationResult:
     """Chooses, compresses, quantizes, runs and evaluates until the budget ends; writes the bundle
     to `options.out` and returns what it found. Interrupted, the same call goes on."""
-    clock = Clock(options.budget.time_budget_s)
     check_out(options.out)
+    with nothing_left_of_a_refusal(options):
+        return _optimize(options, watch)
+
+
+def _optimize(options: OptimizeOptions, watch: Watch) -> OptimizationResult:
+    clock = Clock(options.budget.time_budget_s)
     engines = usable_engines(probe(), options.engines)
     recipe = None if options.recipe is None else given_recipe(options.recipe, engines)
     prepared = prepare(options)

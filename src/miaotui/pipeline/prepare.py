@@ -17,7 +17,14 @@ from miaotui.data.split import DataSplits
 from miaotui.data.unlabelled import Unlabelled, load_unlabelled
 from miaotui.engines.base import RowRunner
 from miaotui.engines.torch import TorchEngine
-from miaotui.errors import OutputError
+from miaotui.errors import (
+    BudgetError,
+    DataError,
+    EngineUnavailable,
+    ModelError,
+    OutputError,
+    RecipeError,
+)
 from miaotui.hardware import Machine, environment_fingerprint, limit_cores, probe
 from miaotui.measure.quality import check_metric, default_metric, score
 from miaotui.models.latency_table import LatencyTable
@@ -82,7 +89,8 @@ def prepare(options: OptimizeOptions) -> Prepared:
         budget_s, seed = options.budget.time_budget_s, options.rows.seed
         splits, cut = affordable_splits(splits, session, model.task, budget_s, seed, memory)
         context = _with_rows(bare, splits, session)
-        notes = _notes(splits, saved is not None, unlabelled, context, session)
+        searches = options.recipe is None and not options.keep_shapes
+        notes = _notes(splits, saved is not None, unlabelled, context, session, searches)
     return Prepared(source, context, splits, (*cut, *notes))
 
 
@@ -106,6 +114,20 @@ def _work_folder(options: OptimizeOptions) -> Path:
     except OSError as error:
         raise OutputError(f"{options.out} cannot be written: {error.strerror}") from error
     return work
+
+
+@contextmanager
+def nothing_left_of_a_refusal(options: OptimizeOptions) -> Iterator[None]:
+    """Input that turns out bad leaves no work folder, unless that was there or a search had begun
+    to fill it: then it is worth going on from."""
+    existed = options.work.exists()
+    try:
+        yield
+    except (BudgetError, DataError, EngineUnavailable, ModelError, RecipeError):
+        searched = options.recipe is None and any((options.work / "trials").glob("*.json"))
+        if not existed and not searched:
+            shutil.rmtree(options.work, ignore_errors=True)
+        raise
 
 
 def _targets(rows: Rows, task: TextClassification) -> np.ndarray:
@@ -205,6 +227,7 @@ def _notes(
     unlabelled: Unlabelled | None,
     context: Context,
     session: RowRunner,
+    searches: bool,
 ) -> tuple[str, ...]:
     notes = []
     if not known:
@@ -215,7 +238,7 @@ def _notes(
         notes += _gap(splits, context, session)
     if unlabelled is not None and unlabelled.dropped_equal:
         notes.append(f"{unlabelled.dropped_equal} unlabelled texts equal a held-out row: dropped")
-    notes += _row_notes(splits, context)
+    notes += _row_notes(splits, context, searches)
     if not context.model.has_adapter:
         notes.append(
             f"{context.model.family} has no adapter: pruning, factorization, distillation and "
@@ -224,7 +247,7 @@ def _notes(
     return tuple(notes)
 
 
-def _row_notes(splits: DataSplits, context: Context) -> list[str]:
+def _row_notes(splits: DataSplits, context: Context, searches: bool) -> list[str]:
     """What happened to rows on the way."""
     found = []
     limit = context.model.task.max_tokens
@@ -239,7 +262,7 @@ def _row_notes(splits: DataSplits, context: Context) -> list[str]:
         "rows that splits.json does not know: split anew": splits.unknown,
     }
     found += [f"{count} {what}" for what, count in dropped.items() if count]
-    if len(splits.test) < SMALLEST_FOR_SURGERY:
+    if len(splits.test) < SMALLEST_FOR_SURGERY and searches:
         found.append(
             f"{len(splits.test)} test rows are too few to decide what pruning costs (under "
             f"{SMALLEST_FOR_SURGERY}): nothing was pruned, give more rows"

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_interleaved
 from miaotui.predictor import Predictor
@@ -21,17 +22,21 @@ _SHARE, _SHORTEST_S = 0.06, 6.0
 def heat(state: SearchState, trials: Sequence[Trial]) -> list[Trial]:
     """The trials with figures of one interleaved run; the state and the store hold these now."""
     seconds = _SHARE * state.clock.budget_s
-    name = hashlib.sha256("".join(sorted(t.recipe.key for t in trials)).encode()).hexdigest()[:16]
-    if len(trials) < 2 or seconds < _SHORTEST_S or all(t.heat == name for t in trials):
+    keys = "".join(sorted(trial.recipe.key for trial in trials))
+    which = hashlib.sha256(keys.encode()).hexdigest()[:16]
+    if len(trials) < 2 or seconds < _SHORTEST_S or all(t.heat == which for t in trials):
         return list(trials)
     state.tell("heat", f"{len(trials)} leading ones side by side")
     folder = state.context.work / "engines" / "heat"
     shutil.rmtree(folder, ignore_errors=True)
-    contenders = [_contender(state, trial, str(i)) for i, trial in enumerate(trials)]
+    predictors = {str(i): _opened(state, trial, folder / str(i)) for i, trial in enumerate(trials)}
+    contenders = [_contender(name, predictor) for name, predictor in predictors.items()]
     texts = state.context.selection.texts
     results = measure_interleaved(contenders, texts, _PLAN, deadline_s=seconds)
+    for predictor in predictors.values():
+        predictor.close()
     shutil.rmtree(folder, ignore_errors=True)
-    timed = [_timed(trial, results[str(i)], name) for i, trial in enumerate(trials)]
+    timed = [_timed(trial, results[str(i)], which) for i, trial in enumerate(trials)]
     for trial in timed:
         state.store.put(trial)
     fresh = {trial.recipe.key: trial for trial in timed}
@@ -39,19 +44,21 @@ def heat(state: SearchState, trials: Sequence[Trial]) -> list[Trial]:
     return timed
 
 
-def _contender(state: SearchState, trial: Trial, name: str) -> Contender:
-    folder = state.context.work / "engines" / "heat" / name
+def _opened(state: SearchState, trial: Trial, folder: Path) -> Predictor:
     build_recipe(trial.recipe, state.context, folder)
     runner = open_recipe(trial.recipe, state.context, folder)
-    predictor = Predictor(state.context.model.task, runner)
+    return Predictor(state.context.model.task, runner)
+
+
+def _contender(name: str, predictor: Predictor) -> Contender:
     return Contender(name, predictor, lambda text: predictor([text]), droppable=False)
 
 
-def _timed(trial: Trial, result: SpeedResult, name: str) -> Trial:
+def _timed(trial: Trial, result: SpeedResult, which: str) -> Trial:
     known = {
         "throughput_rows_per_s": result.throughput_rows_per_s,
         "p50_ms": result.p50_ms,
         "p99_ms": result.p99_ms,
     }
     found = {key: value for key, value in known.items() if value is not None}
-    return trial.model_copy(update={**found, "heat": name})
+    return trial.model_copy(update={**found, "heat": which})
