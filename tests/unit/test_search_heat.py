@@ -1,0 +1,58 @@
+"""Leaders timed side by side: their figures are replaced, in the state and in the store."""
+
+from pathlib import Path
+
+import pytest
+
+import tiny_context
+from miaotui.budget import Budget
+from miaotui.engines.layouts import Packed, Padded
+from miaotui.engines.onnxruntime import OnnxRuntimeEngine
+from miaotui.recipe import Recipe
+from miaotui.search.clock import Clock, silent
+from miaotui.search.heat import heat
+from miaotui.search.state import SearchState
+from miaotui.search.trials import Trial, TrialStore
+
+LAYOUTS = (Padded(batch=4), Packed(batch=2, block_tokens=32))
+NONSENSE = 1e9
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> SearchState:
+    """Two trials with figures that nothing can have measured."""
+    store = TrialStore(tmp_path / "trials", "tiny")
+    trials = [
+        store.put(
+            Trial(
+                recipe=Recipe(engine=OnnxRuntimeEngine(layout=layout)),
+                origin="free",
+                drop=0.0,
+                throughput_rows_per_s=NONSENSE,
+                p99_ms=NONSENSE,
+            )
+        )
+        for layout in LAYOUTS
+    ]
+    context = tiny_context.context(tmp_path)
+    return SearchState(context, Budget(), store, Clock(120.0), silent, trials)
+
+
+def test_figures_of_one_run_take_the_place_of_the_first_ones(state: SearchState) -> None:
+    timed = heat(state, state.trials)
+
+    assert state.trials == timed
+    assert {trial.recipe.key for trial in state.store} == {t.recipe.key for t in timed}
+    for trial in timed:
+        assert 0 < trial.throughput_rows_per_s < NONSENSE
+        assert 0 < trial.p50_ms <= trial.p99_ms < NONSENSE
+        assert state.store.get(trial.recipe) == trial
+    assert len({trial.heat for trial in timed}) == 1
+    assert not (state.context.work / "engines" / "heat").exists()
+    assert heat(state, timed) == timed, "the same trials are not timed twice"
+
+
+def test_one_alone_or_too_little_time_is_no_heat(state: SearchState) -> None:
+    assert heat(state, state.trials[:1]) == state.trials[:1]
+    state.clock = Clock(60.0)
+    assert [trial.heat for trial in heat(state, state.trials)] == [None, None]
