@@ -20,11 +20,10 @@ from miaotui.pipeline.prove import prove
 from miaotui.pipeline.summary import summarize
 from miaotui.report.card import card
 from miaotui.report.page import write_report
-from miaotui.search.build import build_recipe, folder_bytes, open_recipe
+from miaotui.search.build import built, folder_bytes, open_recipe
 from miaotui.search.clock import Clock, Watch
 from miaotui.search.context import Judged
-from miaotui.search.gate import Tested, engine_folder
-from miaotui.search.realize import realize
+from miaotui.search.gate import Tested
 from miaotui.search.run import Outcome
 
 RESULT_FILE = "result.json"
@@ -45,11 +44,10 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
 ) -> OptimizationResult:
     """Proves, writes the bundle in one move, and clears the work folder."""
     context = prepared.context
-    model = realize(chosen.trial.recipe, context)
-    folder = engine_folder(context, chosen.trial)
+    made = built(chosen.trial.recipe, context)
+    folder = made.folder
     ours = open_recipe(chosen.trial.recipe, context, folder)
-    base_folder = context.work / "candidates" / "baseline"
-    build_recipe(outcome.baseline.recipe, context, base_folder)
+    base_folder = built(outcome.baseline.recipe, context).folder
     baseline = open_recipe(outcome.baseline.recipe, context, base_folder)
     proof = prove(
         context, prepared.source, ours, baseline, test, options.budget.ranks_by, clock, watch
@@ -62,7 +60,7 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
         tested,
         chosen,
         proof,
-        model,
+        made.shape,
         _sizes(prepared, folder),
         clock.elapsed_s,
         engine.measured["engine_rows_per_s"],

@@ -24,7 +24,7 @@ from miaotui.measure.result import (
 from miaotui.measure.speed import SpeedResult, ratios
 from miaotui.measure.statistics import Ratio
 from miaotui.models.model import Model
-from miaotui.models.shape import LayerShape
+from miaotui.models.shape import EncoderShape, LayerShape
 from miaotui.pipeline.options import OptimizeOptions
 from miaotui.pipeline.prepare import Prepared
 from miaotui.pipeline.prove import Proof
@@ -46,7 +46,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
     tested: Sequence[Tested],
     chosen: Tested,
     proof: Proof,
-    model: Model,
+    shape: EncoderShape | None,
     size_bytes: SizeBytes,
     seconds: float,
     engine_rows_per_s: float,
@@ -74,7 +74,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
             },
             front=[_point(t, chosen.trial) for t in outcome.trials if t.ok],
             ladder=_ladder(outcome, chosen.trial),
-            layers=_layers(prepared.context.model, model, chosen.trial.recipe),
+            layers=_layers(prepared.context.model, shape, chosen.trial.recipe),
             sensitivity=[LayerSensitivity(layer=s.layer, drop=s.drop) for s in outcome.sensitivity],
             latency_ms=LatencySamples(
                 optimized=proof.ours.latency_ms.values[:_CALLS_SHOWN],
@@ -222,15 +222,15 @@ def _ladder(outcome: Outcome, chosen: Trial) -> list[LadderStep]:
     ]
 
 
-def _layers(before: Model, after: Model, recipe: Recipe) -> list[LayerKept]:
-    if not before.has_adapter or not after.has_adapter:
+def _layers(before: Model, after: EncoderShape | None, recipe: Recipe) -> list[LayerKept]:
+    if after is None:
         return []
     shapes = before.encoder.shape.layers
     places = list(range(len(shapes)))
     for step in recipe.shaping:
         if isinstance(step, DropLayers):
             places = [places[i] for i in step.keep]
-    kept = dict(zip(places, after.encoder.shape.layers, strict=True))
+    kept = dict(zip(places, after.layers, strict=True))
     nothing = LayerShape(0, 0)
     return [
         LayerKept(

@@ -1,8 +1,11 @@
 """Lowers what a recipe asks for into a folder, every stage of it, and opens it."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +22,11 @@ from miaotui.engines import Engine
 from miaotui.engines.base import RowRunner, Session
 from miaotui.errors import EngineFailed, MiaotuiError, first_line
 from miaotui.models.model import Model
+from miaotui.models.shape import EncoderShape, shape_from_json, shape_to_json
 from miaotui.recipe import FirstStage, Recipe
-from miaotui.search.context import Context
+from miaotui.search.context import Context, write_json
 from miaotui.search.realize import Progress, realize
+from miaotui.techniques import PruneStructure
 
 
 def build_recipe(
@@ -38,6 +43,35 @@ def build_recipe(
     model = realize(recipe, context, seconds, progress)
     _lower(recipe.engine, model, context, folder / ENGINE_FOLDER)
     return model
+
+
+@dataclass(frozen=True)
+class Built:
+    """A lowered recipe: its folder, and the shape of its own model where the family has one."""
+
+    folder: Path
+    shape: EncoderShape | None
+
+
+def built(recipe: Recipe, context: Context) -> Built:
+    """The recipe lowered to stay, once a search: heat, gate and proof open the same files."""
+    folder = context.work / "candidates" / _built_key(recipe, context)
+    marker = folder.with_suffix(".json")  # written last, beside what becomes a bundle
+    if not marker.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        model = build_recipe(recipe, context, folder)
+        write_json(marker, shape_to_json(model.encoder.shape) if model.has_adapter else None)
+    stored = json.loads(marker.read_text(encoding="utf-8"))
+    return Built(folder, None if stored is None else shape_from_json(stored))
+
+
+def _built_key(recipe: Recipe, context: Context) -> str:
+    """A pruned model depends on the latency table too."""
+    stages = [recipe, *([recipe.first.recipe] if recipe.first else [])]
+    pruned = any(isinstance(step, PruneStructure) for stage in stages for step in stage.steps)
+    table = context.train.latency if pruned else None
+    facts = f"{context.fingerprint}{recipe.key}{table.to_json() if table else ''}"
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def open_recipe(recipe: Recipe, context: Context, folder: Path) -> RowRunner:

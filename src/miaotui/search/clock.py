@@ -8,8 +8,9 @@ SEARCH_SHARE = 0.68
 """Of the time budget; the rest is for the test gate, the rivals and the final measurement."""
 LEAST_SHARE = 0.4
 """Of a short budget."""
-PROOF_S = 100.0
-"""Kept for the proof where the budget is short: opening six rivals alone takes half of it."""
+PROOF_S = 150.0
+"""Kept where the budget is short, for the last heat, the gate and the proof: opening six rivals
+alone takes a third of it."""
 
 
 @dataclass(frozen=True)

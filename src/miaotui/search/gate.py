@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from jaxtyping import Float32
 from numpy import ndarray
 
 from miaotui.budget import Budget
 from miaotui.measure.quality import DropReport, compare
-from miaotui.search.build import build_recipe, open_recipe
+from miaotui.search.build import built, open_recipe
 from miaotui.search.context import Context, Judged
 from miaotui.search.trials import Trial
 
@@ -53,14 +52,7 @@ def answer(tested: Sequence[Tested]) -> Tested:
 
 
 def _logits(context: Context, trial: Trial, test: Judged) -> Float32[ndarray, "rows labels"]:
-    folder = engine_folder(context, trial)
-    build_recipe(trial.recipe, context, folder)
-    session = open_recipe(trial.recipe, context, folder)
+    session = open_recipe(trial.recipe, context, built(trial.recipe, context).folder)
     logits = session.run(test.rows)
     session.close()
     return logits
-
-
-def engine_folder(context: Context, trial: Trial) -> Path:
-    """Where the gate leaves a candidate's engine files."""
-    return context.work / "candidates" / trial.recipe.key

@@ -1,13 +1,11 @@
 """Times a few trials side by side: figures taken minutes apart differ by what else ran then."""
 
 import hashlib
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_interleaved
 from miaotui.predictor import Predictor
-from miaotui.search.build import build_recipe, open_recipe
+from miaotui.search.build import built, open_recipe
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 
@@ -27,15 +25,12 @@ def heat(state: SearchState, trials: Sequence[Trial]) -> list[Trial]:
     if len(trials) < 2 or seconds < _SHORTEST_S or all(t.heat == which for t in trials):
         return list(trials)
     state.tell("heat", f"{len(trials)} leading ones side by side")
-    folder = state.context.work / "engines" / "heat"
-    shutil.rmtree(folder, ignore_errors=True)
-    predictors = {str(i): _opened(state, trial, folder / str(i)) for i, trial in enumerate(trials)}
+    predictors = {str(i): _opened(state, trial) for i, trial in enumerate(trials)}
     contenders = [_contender(name, predictor) for name, predictor in predictors.items()]
     texts = state.context.selection.texts
     results = measure_interleaved(contenders, texts, _PLAN, deadline_s=seconds)
     for predictor in predictors.values():
         predictor.close()
-    shutil.rmtree(folder, ignore_errors=True)
     timed = [_timed(trial, results[str(i)], which) for i, trial in enumerate(trials)]
     for trial in timed:
         state.store.put(trial)
@@ -44,8 +39,8 @@ def heat(state: SearchState, trials: Sequence[Trial]) -> list[Trial]:
     return timed
 
 
-def _opened(state: SearchState, trial: Trial, folder: Path) -> Predictor:
-    build_recipe(trial.recipe, state.context, folder)
+def _opened(state: SearchState, trial: Trial) -> Predictor:
+    folder = built(trial.recipe, state.context).folder
     runner = open_recipe(trial.recipe, state.context, folder)
     return Predictor(state.context.model.task, runner)
 

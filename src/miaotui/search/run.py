@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from miaotui.budget import Budget
 from miaotui.models.latency_table import LatencyTable
 from miaotui.search.cascades import cascades
-from miaotui.search.clock import Clock, Watch
+from miaotui.search.clock import PROOF_S, Clock, Watch
 from miaotui.search.compression import compress
 from miaotui.search.context import Context
 from miaotui.search.free_moves import free_moves
@@ -55,7 +55,7 @@ def search(
     tuned = tuned_original(state.trials, budget) or original
     safe = original if budget.max_drop == 0 else tuned
     candidates = frozen_candidates(state.trials, safe, budget)
-    if any(t.heat is None for t in candidates[1:]):
+    if any(t.heat is None for t in candidates[1:]) and clock.left_s > PROOF_S:
         heat(state, candidates[1:])
         candidates = frozen_candidates(state.trials, safe, budget)
     return Outcome(
