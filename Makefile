@@ -1,6 +1,8 @@
 # Works as an ordinary user with no environment active; everything runs from .venv.
 BIN := .venv/bin
 STAMP := .venv/.setup-stamp
+NATIVE := .venv/.native-stamp
+READY := $(STAMP) $(NATIVE)
 
 # Models and rows come with installed packages: nothing here may reach a model hub.
 export HF_HUB_OFFLINE := 1
@@ -13,7 +15,7 @@ export ORT_DISABLE_TELEMETRY := 1
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## make .venv and install everything, at the pinned versions
+setup: $(READY)  ## make .venv and install everything, at the pinned versions
 
 $(STAMP): pyproject.toml constraints.txt
 	@for candidate in python3.11 python3; do \
@@ -35,21 +37,32 @@ $(STAMP): pyproject.toml constraints.txt
 	  -e '.[optimize,demo,dev]'
 	@touch $@
 
-demo: $(STAMP)  ## fine-tune, optimize and compare a small model on real sentences
+# Everything else works without a compiler; where there is one, a failure is a failure.
+$(NATIVE): $(STAMP) $(wildcard native/*.* native/*/*)
+	@if command -v "$${CXX:-c++}" >/dev/null || command -v clang++ >/dev/null; then \
+	  $(BIN)/python -m pip install --disable-pip-version-check --force-reinstall \
+	    --no-deps ./native; \
+	else \
+	  echo "make setup: no C++ compiler was found, so the native engine is left out; to have it," \
+	    "install one (Debian and Ubuntu: g++) and run: rm $@ && make setup" >&2; \
+	fi
+	@touch $@
+
+demo: $(READY)  ## fine-tune, optimize and compare a small model on real sentences
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP)  ## run all tests; skips are listed at the end with what they miss
+test: $(READY)  ## run all tests; skips are listed at the end with what they miss
 	$(BIN)/python -m pytest tests
 
-check: $(STAMP)  ## lint, formatting, types, and the architecture's rules
+check: $(READY)  ## lint, formatting, types, and the architecture's rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/architecture
 
-bench: $(STAMP)  ## measure the main job against its rivals
+bench: $(READY)  ## measure the main job against its rivals
 	$(BIN)/python benchmarks/main_job.py
 
 clean:  ## remove .venv, caches and build output
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	rm -rf .venv build dist native/build .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
 	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -20,7 +20,7 @@ from main_job import WORK, best_rate, fine_tuned, model_folder
 from packaged import conditions, write_result, write_rows
 
 from miaotui.cascade import ENGINE_FOLDER
-from miaotui.engines.base import Session
+from miaotui.engines.base import RowRunner
 from miaotui.measure.quality import compare
 from miaotui.measure.statistics import ratio_interval
 from miaotui.pipeline.options import OptimizeOptions, RowsOptions
@@ -115,14 +115,14 @@ def nearest_layers(context: Context, runtime: Recipe, table: Any, keep_time: flo
     return min(times, key=lambda n: abs(times[n] - wanted))
 
 
-def opened(name: str, recipe: Recipe, context: Context, seconds: float) -> Session:
+def opened(name: str, recipe: Recipe, context: Context, seconds: float) -> RowRunner:
     folder = context.work / "benchmark" / recipe.key
     build_recipe(recipe, context, folder, seconds, say)
     say(f"{name}: {recipe.title}")
     return recipe.engine.open(folder / ENGINE_FOLDER, context.cores)
 
 
-def interleaved(sessions: dict[str, Session], test: Judged) -> dict[str, list[float]]:
+def interleaved(sessions: dict[str, RowRunner], test: Judged) -> dict[str, list[float]]:
     """Rows/s of each session by round."""
     speeds: dict[str, list[float]] = {name: [] for name in sessions}
     for number in range(ROUNDS + 1):
@@ -141,7 +141,7 @@ def ratio(ours: list[float], theirs: list[float]) -> list[float]:
     return [found.low, found.median, found.high]
 
 
-def judged(session: Session, context: Context, test: Judged) -> dict[str, Any]:
+def judged(session: RowRunner, context: Context, test: Judged) -> dict[str, Any]:
     logits: np.ndarray = session.run(test.rows)
     found = compare(context.metric, context.problem, test.original, logits, test.targets)
     facts = ("original", "optimized", "drop", "interval_95", "rows", "agreement")

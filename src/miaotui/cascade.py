@@ -8,7 +8,7 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from miaotui.engines import Engine
-from miaotui.engines.base import RowRunner, Session
+from miaotui.engines.base import RowRunner
 from miaotui.errors import BundleError, RecipeError
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import Problem
@@ -31,7 +31,9 @@ class First(BaseModel):
 class Cascade:
     """Two sessions as one; safe to call from several threads."""
 
-    def __init__(self, first: Session, second: Session, problem: Problem, threshold: float) -> None:
+    def __init__(
+        self, first: RowRunner, second: RowRunner, problem: Problem, threshold: float
+    ) -> None:
         self._first = first
         self._second = second
         self._problem = problem

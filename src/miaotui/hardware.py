@@ -37,7 +37,16 @@ ISA_FLAGS = (
 )
 """The instruction sets that decide which kernels run, by their names in /proc/cpuinfo."""
 
-PACKAGES = ("torch", "transformers", "onnxruntime", "openvino", "nncf", "tokenizers", "numpy")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "miaotui-native",
+    "tokenizers",
+    "numpy",
+)
 """Packages whose version changes speed or results."""
 
 ROOT_MEMBERSHIP = "0::/\n1:cpu:/\n2:memory:/\n"

@@ -76,9 +76,7 @@ class Recipe(BaseModel):
     def title(self) -> str:
         """The recipe in a few words, for progress and tables."""
         steps = [_step_title(step) for step in self.steps]
-        engine = self.engine
-        streams = f" x{engine.streams}" if engine.streams > 1 else ""
-        own = " + ".join([*steps, f"{engine.name}/{engine.layout.kind}{streams}"])
+        own = " + ".join([*steps, self.engine.title])
         if self.first is None:
             return own
         return f"[{self.first.recipe.title}] for {self.first.answers:.0%}, then [{own}]"

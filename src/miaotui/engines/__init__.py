@@ -4,14 +4,16 @@ from typing import Annotated, get_args
 
 from pydantic import Field, TypeAdapter
 
+from miaotui.engines.native import NativeEngine
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
 from miaotui.engines.torch import TorchEngine
 
-Engine = Annotated[TorchEngine | OnnxRuntimeEngine | OpenVinoEngine, Field(discriminator="name")]
-ENGINES: dict[str, type[TorchEngine | OnnxRuntimeEngine | OpenVinoEngine]] = {
-    engine.model_fields["name"].default: engine for engine in get_args(get_args(Engine)[0])
+_Any = TorchEngine | OnnxRuntimeEngine | OpenVinoEngine | NativeEngine
+Engine = Annotated[_Any, Field(discriminator="name")]
+ENGINES: dict[str, type[_Any]] = {
+    engine.model_fields["name"].default: engine for engine in get_args(_Any)
 }
-engine_adapter: TypeAdapter[TorchEngine | OnnxRuntimeEngine | OpenVinoEngine] = TypeAdapter(Engine)
+engine_adapter: TypeAdapter[_Any] = TypeAdapter(Engine)
 
 __all__ = ["ENGINES", "Engine", "engine_adapter"]

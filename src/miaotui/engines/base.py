@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from jaxtyping import Float32
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from miaotui.engines.layouts import Batch, Layout, Packed, Padded
 from miaotui.errors import EngineUnavailable
 from miaotui.hardware import Machine
+from miaotui.models.precision import Kind
 from miaotui.tasks.base import EncodedRows
 
 if TYPE_CHECKING:
@@ -77,13 +78,17 @@ class Session:
 
 
 class EngineBase(BaseModel, ABC):
-    """Frozen settings of one engine. `threads` of None: every usable core, shared by streams."""
+    """Frozen settings of one engine. `threads` of None: every usable core."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layout: Layout = Field(default_factory=Padded)
+    name: str
     threads: int | None = Field(default=None, ge=1)
-    streams: int = Field(default=1, ge=1)
+
+    @property
+    def title(self) -> str:
+        """The engine and how it lays rows out, in a word or two."""
+        return self.name
 
     @classmethod
     @abstractmethod
@@ -95,8 +100,29 @@ class EngineBase(BaseModel, ABC):
         """Lowers the model into `folder`; what cannot be lowered is refused by name."""
 
     @abstractmethod
-    def open(self, folder: Path, cores: int) -> Session:
-        """A session over what `build` wrote, using at most `cores` threads in all."""
+    def open(self, folder: Path, cores: int) -> RowRunner:
+        """Runs what `build` wrote, on at most `cores` threads in all."""
+
+    def check_kinds(self, model: "Model", allowed: frozenset[Kind]) -> None:
+        """Refuses by name the precisions that this engine cannot lower."""
+        for kind in sorted(model.precision.kinds - allowed):
+            raise EngineUnavailable(
+                f"{self.name} cannot compute in {kind} here; it can in "
+                + ", ".join(sorted(k.value for k in allowed))
+            )
+
+
+class BatchedEngine(EngineBase):
+    """An engine of batches of tokens: a layout makes them of rows, `streams` are in flight at once
+    and share the threads."""
+
+    layout: Layout = Field(default_factory=Padded)
+    streams: int = Field(default=1, ge=1)
+
+    @property
+    def title(self) -> str:
+        streams = f" x{self.streams}" if self.streams > 1 else ""
+        return f"{self.name}/{self.layout.kind}{streams}"
 
     def check_layout(self, model: "Model") -> None:
         """Refuses by name a layout that the model's family cannot take."""
@@ -109,9 +135,6 @@ class EngineBase(BaseModel, ABC):
     def threads_per_stream(self, cores: int) -> int:
         """Threads of each stream, within the cores given."""
         return max(1, min(self.threads or cores, cores) // self.streams)
-
-
-EngineName = Literal["torch", "onnxruntime", "openvino"]
 
 
 def feeds(batch: Batch, names: Sequence[str]) -> dict[str, ndarray]:

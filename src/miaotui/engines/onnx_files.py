@@ -18,15 +18,6 @@ ONNX_FILE = "model.onnx"
 _INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 
 
-def check_kinds(model: "Model", allowed: frozenset[Kind], engine: str) -> None:
-    """Refuses by name the precisions that an engine cannot lower."""
-    for kind in sorted(model.precision.kinds - allowed):
-        raise EngineUnavailable(
-            f"{engine} cannot compute in {kind} here; it can in "
-            + ", ".join(sorted(k.value for k in allowed))
-        )
-
-
 def to_onnx(model: "Model", weight_bits: int) -> "onnx.ModelProto":
     """An encoder by hand, any other classifier by tracing (float, or ONNX Runtime's own int8)."""
     from miaotui.engines.onnx_graph import lower

@@ -16,6 +16,7 @@ from numpy import ndarray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from miaotui.engines.int8_weights import quantize_weights
 from miaotui.errors import EngineFailed
 from miaotui.models.encoder import BiasOnly, Encoder, Layer, LowRank
 from miaotui.models.precision import Kind, LinearPrecision, Precision
@@ -125,17 +126,6 @@ class _Graph:
         weight_scale = self.constant(f"{name}.weight_scale", scales)
         both = self.add("Mul", [scale, weight_scale], f"{name}/scales")
         return self.add("Mul", [real, both], f"{name}/matmul")
-
-
-def quantize_weights(
-    matrix: Float32[ndarray, "inputs outputs"], bits: int
-) -> tuple[ndarray, Float32[ndarray, " outputs"]]:
-    """Symmetric int8 codes with a scale per output channel; `bits` of 7 leaves room for processors
-    whose 16-bit sums saturate (AVX2 without VNNI)."""
-    most = 2 ** (bits - 1) - 1
-    scales = np.maximum(np.abs(matrix).max(axis=0), 1e-12).astype(np.float32) / most
-    codes = np.clip(np.rint(matrix / scales), -most, most).astype(np.int8)
-    return codes, scales
 
 
 def _activation_scale(name: str, precision: LinearPrecision) -> tuple[float, ndarray]:

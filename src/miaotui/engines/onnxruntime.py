@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.engines.base import EngineBase, Session, feeds
+from miaotui.engines.base import BatchedEngine, Session, feeds
 from miaotui.engines.layouts import Batch
-from miaotui.engines.onnx_files import ONNX_FILE, check_kinds, to_onnx
+from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
 from miaotui.errors import BundleError, EngineFailed, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _KINDS = frozenset({Kind.FP32, Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 
 
-class OnnxRuntimeEngine(EngineBase):
+class OnnxRuntimeEngine(BatchedEngine):
     """`weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI."""
 
     name: Literal["onnxruntime"] = "onnxruntime"
@@ -31,7 +31,7 @@ class OnnxRuntimeEngine(EngineBase):
         return None if "onnxruntime" in machine.versions else "onnxruntime is not installed"
 
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
-        check_kinds(model, _KINDS, self.name)
+        self.check_kinds(model, _KINDS)
         self.check_layout(model)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ONNX_FILE).write_bytes(to_onnx(model, self.weight_bits).SerializeToString())

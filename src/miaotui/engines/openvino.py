@@ -1,6 +1,7 @@
 """OpenVINO on the CPU: float, bf16 where the processor computes in it, int8-static."""
 
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -8,9 +9,9 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.engines.base import EngineBase, Session, feeds
+from miaotui.engines.base import BatchedEngine, Session, feeds
 from miaotui.engines.layouts import Batch, Bucketed, Padded
-from miaotui.engines.onnx_files import ONNX_FILE, check_kinds, to_onnx
+from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
 from miaotui.errors import BundleError, EngineFailed, first_line
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
@@ -24,7 +25,7 @@ SINGLE_EDGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _KINDS = frozenset({Kind.FP32, Kind.INT8_STATIC})
 
 
-class OpenVinoEngine(EngineBase):
+class OpenVinoEngine(BatchedEngine):
     """Bucketed and packed layouts compile one network a shape, the first time it is met.
 
     `weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI.
@@ -40,7 +41,7 @@ class OpenVinoEngine(EngineBase):
 
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         allowed = _KINDS | ({Kind.BF16} if probe().computes_bf16 else set())
-        check_kinds(model, allowed, self.name)
+        self.check_kinds(model, allowed)
         self.check_layout(model)
         folder.mkdir(parents=True, exist_ok=True)
         openvino = _openvino()
@@ -80,8 +81,15 @@ def _openvino() -> Any:
     return openvino
 
 
+_FIRST_CALL = threading.Lock()
+"""Held by calls until one has ended. The bindings fill a static on their first call and take the
+GIL while they do: two threads that are the first together wait for each other for ever."""
+
+
 class _Runner:
     """One compiled network a shape (a single one where shapes are free), a request a thread."""
+
+    _called = False
 
     def __init__(self, openvino: Any, network: Any, settings: dict[str, Any], fixed: bool) -> None:
         self._openvino = openvino
@@ -96,10 +104,16 @@ class _Runner:
     def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
         try:
             request = self._request(batch.shape if self._fixed else None)
-            request.infer(feeds(batch, self._inputs), share_inputs=True)
+            self._infer(request, feeds(batch, self._inputs))
         except RuntimeError as error:
             raise EngineFailed(f"openvino: {first_line(error)}") from error
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+
+    @staticmethod
+    def _infer(request: Any, arrays: dict[str, ndarray]) -> None:
+        with nullcontext() if _Runner._called else _FIRST_CALL:
+            request.infer(arrays, share_inputs=True)
+            _Runner._called = True
 
     def _request(self, shape: tuple[int, int, int] | None) -> Any:
         requests = self._local.__dict__.setdefault("requests", {})

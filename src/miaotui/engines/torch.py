@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.engines.base import EngineBase, Session, feeds
+from miaotui.engines.base import BatchedEngine, Session, feeds
 from miaotui.engines.layouts import Batch
-from miaotui.engines.onnx_files import check_kinds
 from miaotui.errors import BundleError, EngineFailed, ModelError, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _FACTS = "torch.json"
 
 
-class TorchEngine(EngineBase):
+class TorchEngine(BatchedEngine):
     """Predicting needs torch, and transformers too where the family has no adapter."""
 
     name: Literal["torch"] = "torch"
@@ -32,7 +31,7 @@ class TorchEngine(EngineBase):
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         from miaotui.models.load import save_model
 
-        check_kinds(model, frozenset({Kind.FP32, Kind.BF16}), self.name)
+        self.check_kinds(model, frozenset({Kind.FP32, Kind.BF16}))
         self.check_layout(model)
         save_model(model, folder)
         facts = {"bf16": Kind.BF16 in model.precision.kinds}

@@ -201,8 +201,9 @@ def _ladder(outcome: Outcome, chosen: Trial) -> list[LadderStep]:
     steps: list[tuple[str, Trial | None]] = [
         ("original", next((t for t in outcome.trials if t.ok), None)),
         (f"runtime: {engine.name}", alone.get(runtime.key)),
-        (f"layout: {engine.layout.kind}, {engine.streams} streams", alone.get(tuned.key)),
     ]
+    if tuned.key != runtime.key:
+        steps.append((f"layout: {engine.title}", alone.get(tuned.key)))
     if chosen.recipe.quantizing:
         quantized = tuned.model_copy(update={"steps": chosen.recipe.quantizing})
         same = quantized.model_copy(update={"engine": engine})

@@ -19,7 +19,7 @@ from miaotui.cascade import (
     write_first,
 )
 from miaotui.engines import Engine
-from miaotui.engines.base import RowRunner, Session
+from miaotui.engines.base import RowRunner
 from miaotui.errors import EngineFailed, MiaotuiError, first_line
 from miaotui.models.model import Model
 from miaotui.models.shape import EncoderShape, shape_from_json, shape_to_json
@@ -80,7 +80,7 @@ def open_recipe(recipe: Recipe, context: Context, folder: Path) -> RowRunner:
         return open_stages(recipe.engine, folder, context.cores)
 
 
-def build_and_open(engine: Engine, model: Model, context: Context, folder: Path) -> Session:
+def build_and_open(engine: Engine, model: Model, context: Context, folder: Path) -> RowRunner:
     """Lowers one model and opens it; an engine library's own failure becomes an EngineFailed."""
     _lower(engine, model, context, folder)
     with _failures_of(engine):

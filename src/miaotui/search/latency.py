@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from miaotui.engines.base import Session
+from miaotui.engines.base import RowRunner
 from miaotui.models.encoder import Encoder
 from miaotui.models.latency_table import LatencyTable
 from miaotui.models.model import Model
@@ -141,7 +141,7 @@ def _seconds_of(
     return best
 
 
-def _fastest(session: Session, rows: Sequence[EncodedRows]) -> float:
+def _fastest(session: RowRunner, rows: Sequence[EncodedRows]) -> float:
     times = []
     for _ in range(_REPEATS):
         began = time.perf_counter()

@@ -5,7 +5,9 @@ from typing import Literal
 
 from miaotui.budget import Objective
 from miaotui.engines import ENGINES, Engine
+from miaotui.engines.base import BatchedEngine
 from miaotui.engines.layouts import Bucketed, Layout, Packed, Padded
+from miaotui.engines.native import NativeEngine
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
 from miaotui.engines.torch import TorchEngine
@@ -53,6 +55,10 @@ def first_moves(context: Context, engines: Sequence[str]) -> list[Recipe]:
     def add(engine: Engine, *steps: Step) -> None:
         moves.append(Recipe(steps=steps, engine=engine))
 
+    if "native" in engines and adapted:
+        add(NativeEngine(), Int8Static())
+        add(NativeEngine(), Int8Dynamic())
+        add(NativeEngine())
     if "openvino" in engines:
         openvino = OpenVinoEngine(layout=layout, weight_bits=bits)
         if adapted:
@@ -78,12 +84,14 @@ def _usual_layout(context: Context) -> Layout:
 
 
 def refined_moves(context: Context, trial: Trial, objective: Objective) -> list[Recipe]:
-    """Other layouts, streams and threads for one that led."""
-    if objective is Objective.LATENCY:
+    """Other layouts, streams and threads for one that led, as far as its engine has them."""
+    recipe = trial.recipe
+    if not isinstance(recipe.engine, BatchedEngine):
+        changes = _thread_changes(context) if objective is Objective.LATENCY else []
+    elif objective is Objective.LATENCY:
         changes = _single_row_changes(context)
     else:
         changes = _bulk_changes(context)
-    recipe = trial.recipe
     engines = [recipe.engine.model_copy(update=change) for change in changes]
     return [recipe.model_copy(update={"engine": engine}) for engine in engines]
 
@@ -101,6 +109,11 @@ def _bulk_changes(context: Context) -> list[dict[str, object]]:
         layouts.append(Padded(batch=32))
     streams = (context.cores, 1) if context.cores > 1 else (1,)
     return [{"streams": s, "layout": layout} for s in streams for layout in layouts]
+
+
+def _thread_changes(context: Context) -> list[dict[str, object]]:
+    """Threads of an engine without a layout; all cores are its default."""
+    return [{"threads": 1}] if context.cores > 1 else []
 
 
 def _single_row_changes(context: Context) -> list[dict[str, object]]:

@@ -1,0 +1,100 @@
+// A network that owns its weights, and runs any rows through it on any number of threads.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "aligned.hpp"
+#include "kernels.hpp"
+#include "packing.hpp"
+#include "pool.hpp"
+
+namespace miaotui {
+
+struct PlainNorm {
+  std::vector<float> gamma, beta;
+};
+
+struct PlainLayer {
+  int heads = 0;
+  PlainLinear query, key, value, output;
+  std::vector<float> output_bias;  // where there are no heads
+  PlainNorm attention_norm;
+  int inner = 0;
+  PlainLinear up, down;
+  std::vector<float> down_bias;  // where there is no inner width
+  PlainNorm ffn_norm;
+};
+
+// Sizes and choices; tables are [rows][embedding] and are copied.
+struct PlainNetwork {
+  int hidden = 0, head_dim = 0, labels = 0;
+  int vocabulary = 0, positions = 0, position_offset = 0, types = 0, embedding = 0;
+  float norm_eps = 0.0f;
+  Activation activation = Activation::gelu;
+  HeadKind head_kind = HeadKind::tanh;
+  const float* words = nullptr;
+  const float* position_rows = nullptr;
+  const float* type_rows = nullptr;
+  PlainNorm embedding_norm;
+  std::shared_ptr<const PlainLinear> projection;
+};
+
+// The rows of one call: row r owns ids[starts[r]] to ids[starts[r + 1]].
+struct Rows {
+  const std::int32_t* ids = nullptr;
+  const std::int32_t* types = nullptr;  // null: all zero
+  const std::int64_t* starts = nullptr;
+  std::int64_t count = 0;
+};
+
+// Built layer by layer, then run; every size is checked as it comes (std::invalid_argument).
+class Encoder {
+ public:
+  // `isa` names kernels, or is empty for the best that runs here.
+  Encoder(const PlainNetwork& plain, const std::string& isa);
+  ~Encoder();
+
+  void add(const PlainLayer& layer);
+  void finish(const PlainLinear& dense, const PlainLinear& classifier);
+
+  // logits: [rows][labels]. Safe to call from several threads at once.
+  void run(const Rows& rows, int threads, float* logits);
+
+  const char* isa() const { return kernels_.name; }
+  std::size_t labels() const { return static_cast<std::size_t>(net_.labels); }
+
+ private:
+  struct Scratch;
+  struct Job;
+  struct Layer;
+
+  void check(const Rows& rows) const;
+  std::unique_ptr<Scratch> borrow(int tokens, int members);
+  void give_back(std::unique_ptr<Scratch> scratch);
+  void run_chunk(const Rows& rows, const std::vector<std::int64_t>& chosen, Scratch& scratch,
+                 const Team& team, float* logits) const;
+  const float* keep(const std::vector<float>& values, int width, const char* name);
+  NormView norm(const PlainNorm& plain, int width, const char* name);
+  const LinearView& linear(const PlainLinear& plain, int inputs, int outputs, const char* name,
+                           Spread spread_out = {}, Spread spread_in = {}, float factor = 1.0f);
+
+  const Kernels& kernels_;
+  NetworkView net_;
+  int head_dim_ = 0;  // as saved
+  int widest_heads_ = 0, widest_inner_ = 0, widest_rank_ = 0;
+  bool finished_ = false;
+  std::vector<std::unique_ptr<PackedLinear>> linears_;
+  std::vector<Aligned<float>> floats_;
+  std::vector<LayerView> layers_;
+  Pool pool_;
+  std::mutex scratches_lock_;
+  std::vector<std::unique_ptr<Scratch>> scratches_;
+};
+
+const Kernels& kernels_for(const std::string& isa);
+std::vector<std::string> kernels_here();
+
+}  // namespace miaotui

@@ -1,0 +1,208 @@
+// One chunk through the whole network, by a team that shares every step. Included once for each
+// instruction set, in a namespace of its own.
+#pragma once
+
+#include "vectors.hpp"
+#include "product.hpp"
+#include "normalize.hpp"
+#include "attention.hpp"
+
+static inline bool wants_codes(const LinearView& linear) {
+  return linear.entry().format == Format::int8;
+}
+
+static inline bool wants_codes(const LayerView& layer) {
+  return layer.heads > 0 &&
+         (wants_codes(layer.query) || wants_codes(layer.key) || wants_codes(layer.value));
+}
+
+static inline bool ffn_wants_codes(const LayerView& layer) {
+  return layer.inner > 0 && wants_codes(layer.up);
+}
+
+// Two codes' worth of scales never mix: a calibrated product ignores those of its rows.
+static inline Input input_of(const LinearView& linear, const State& state, int rows) {
+  const float* scales = linear.input_scale > 0.0f ? nullptr : state.scales;
+  return {state.values, state.codes, scales, state.stride, rows};
+}
+
+// A product, or the two of a low-rank pair; the state already has what the first of them wants.
+template <class Out>
+static void apply(const LinearView& linear, const State& state, int rows, const Workspace& work,
+                  const Team& team, const Out& out) {
+  if (linear.first == nullptr) {
+    multiply(linear, input_of(linear, state, rows), team, out);
+    return;
+  }
+  multiply(*linear.first, input_of(*linear.first, state, rows), team,
+           ToFloats{work.rank.values, work.rank.stride});
+  team.sync();
+  if (linear.format == Format::int8) {
+    quantize_rows(work.rank, linear.rank, rows, team);
+    team.sync();
+  }
+  multiply(linear, input_of(linear, work.rank, rows), team, out);
+  team.sync();  // the next pair writes the same scratch
+}
+
+static void embed(const NetworkView& net, const Chunk& chunk, const Workspace& work,
+                  const Team& team) {
+  const int stride = work.rank.stride, padded = rounded_up(net.embedding, kColumns);
+  float* to_rows = net.projection != nullptr ? work.rank.values : work.state.values;
+  const int to_stride = net.projection != nullptr ? stride : work.state.stride;
+  const Range mine = team.share(chunk.rows);
+  for (int row = mine.begin; row < mine.end; ++row)
+    for (int t = chunk.starts[row]; t < chunk.starts[row + 1]; ++t) {
+      const std::size_t width = net.embedding;
+      const float* word = net.words + chunk.ids[t] * width;
+      const float* position =
+          net.position_rows + (t - chunk.starts[row] + net.position_offset) * width;
+      const float* type = nullptr;
+      if (net.types > 0)
+        type = net.type_rows +
+               (chunk.types != nullptr && net.types > 1 ? chunk.types[t] * width : 0);
+      float* to = to_rows + static_cast<std::size_t>(t) * to_stride;
+      for (std::size_t c = 0; c < width; ++c)
+        to[c] = word[c] + position[c] + (type != nullptr ? type[c] : 0.0f);
+      for (int c = net.embedding; c < padded; ++c) to[c] = 0.0f;
+      normalize_row(to, to, net.embedding, padded, net.embedding_norm, net.norm_eps);
+    }
+  team.sync();
+  if (net.projection != nullptr) {
+    const State rows{to_rows, nullptr, nullptr, to_stride};
+    multiply(*net.projection, input_of(*net.projection, rows, chunk.tokens()), team,
+             ToFloats{work.state.values, work.state.stride});
+    team.sync();
+  }
+}
+
+// The first tokens' states, one after another.
+static void pick_rows(const Chunk& chunk, const Workspace& work, bool codes, const Team& team) {
+  const Range mine = team.share(chunk.rows);
+  const std::size_t stride = work.state.stride;
+  for (int row = mine.begin; row < mine.end; ++row) {
+    const std::size_t from = chunk.starts[row] * stride, to = row * stride;
+    std::memcpy(work.picked.values + to, work.state.values + from, stride * sizeof(float));
+    if (!codes) continue;
+    std::memcpy(work.picked.codes + to, work.state.codes + from, stride);
+    work.picked.scales[row] = work.state.scales[chunk.starts[row]];
+  }
+  team.sync();
+}
+
+static void add_bias(const State& state, const float* bias, int rows, float* sum,
+                     const Team& team) {
+  const Range mine = team.share(rows);
+  for (int r = mine.begin; r < mine.end; ++r)
+    for (int c = 0; c < state.stride; c += kWidth) {
+      const std::size_t at = static_cast<std::size_t>(r) * state.stride + c;
+      store(sum + at, load(state.values + at) + load(bias + c));
+    }
+  team.sync();
+}
+
+// sum = state + attention; queries are the rows of `asking`.
+static void attention_half(const NetworkView& net, const LayerView& layer, const Chunk& chunk,
+                           const State& asking, int queries, bool first_only,
+                           const Workspace& work, const Team& team) {
+  if (layer.heads == 0) {
+    add_bias(asking, layer.output_bias, queries, work.sum, team);
+    return;
+  }
+  const int tokens = chunk.tokens();
+  apply(layer.query, asking, queries, work, team, ToFloats{work.query, work.head_stride});
+  apply(layer.key, work.state, tokens, work, team, ToFloats{work.key, work.head_stride});
+  apply(layer.value, work.state, tokens, work, team, ToFloats{work.value, work.head_stride});
+  team.sync();
+  attention(net, layer, chunk, work, first_only, team);
+  team.sync();
+  if (wants_codes(layer.output)) {
+    quantize_rows(work.context, layer.heads * net.head_dim, queries, team);
+    team.sync();
+  }
+  apply(layer.output, work.context, queries, work, team,
+        ToSum{work.sum, asking.values, asking.stride});
+  team.sync();
+}
+
+template <Floats (*activate)(Floats)>
+static void up_product(const LayerView& layer, const State& state, int rows, const Workspace& work,
+                       const Team& team) {
+  const LinearView& next = layer.down.entry();
+  if (next.format == Format::int8 && next.input_scale > 0.0f) {
+    apply(layer.up, state, rows, work, team,
+          ToCodes<activate>{work.inner.codes, work.inner.stride, 1.0f / next.input_scale,
+                            static_cast<float>(next.input_zero)});
+    team.sync();
+    return;
+  }
+  apply(layer.up, state, rows, work, team,
+        ToActivated<activate>{work.inner.values, work.inner.stride});
+  team.sync();
+  if (next.format == Format::int8) {
+    quantize_rows(work.inner, layer.inner, rows, team);
+    team.sync();
+  }
+}
+
+static void ffn_half(const NetworkView& net, const LayerView& layer, const State& state, int rows,
+                     const Workspace& work, const Team& team) {
+  if (layer.inner == 0) {
+    add_bias(state, layer.down_bias, rows, work.sum, team);
+    return;
+  }
+  switch (net.activation) {
+    case Activation::gelu: up_product<gelu>(layer, state, rows, work, team); break;
+    case Activation::gelu_tanh: up_product<gelu_tanh>(layer, state, rows, work, team); break;
+    case Activation::relu: up_product<relu>(layer, state, rows, work, team); break;
+  }
+  apply(layer.down, work.inner, rows, work, team, ToSum{work.sum, state.values, state.stride});
+  team.sync();
+}
+
+static void head(const NetworkView& net, const Chunk& chunk, const State& state,
+                 const Workspace& work, const Team& team) {
+  const Input in = input_of(net.dense, state, chunk.rows);
+  const State& to = work.context;  // as wide as the widest layer and as the hidden state
+  switch (net.head_kind) {
+    case HeadKind::tanh:
+      multiply(net.dense, in, team, ToActivated<tanh_of>{to.values, to.stride});
+      break;
+    case HeadKind::gelu:
+      multiply(net.dense, in, team, ToActivated<gelu>{to.values, to.stride});
+      break;
+    case HeadKind::relu:
+      multiply(net.dense, in, team, ToActivated<relu>{to.values, to.stride});
+      break;
+  }
+  team.sync();
+  multiply(net.classifier, input_of(net.classifier, to, chunk.rows), team,
+           ToFloats{chunk.logits, rounded_up(net.labels, kColumns)});
+  team.sync();
+}
+
+// The last layer computes queries, and all that follows, for first tokens alone: exact, and most
+// of a layer saved.
+void forward(const NetworkView& net, const Chunk& chunk, const Workspace& work, const Team& team) {
+  embed(net, chunk, work, team);
+  if (net.layer_count > 0 && wants_codes(net.layers[0]))
+    quantize_rows(work.state, net.hidden, chunk.tokens(), team);
+  team.sync();
+  for (int l = 0; l < net.layer_count; ++l) {
+    const LayerView& layer = net.layers[l];
+    const bool last = l + 1 == net.layer_count;
+    if (last) pick_rows(chunk, work, wants_codes(layer), team);
+    const State& state = last ? work.picked : work.state;
+    const int rows = last ? chunk.rows : chunk.tokens();
+    attention_half(net, layer, chunk, state, rows, last, work, team);
+    normalize_rows(work.sum, state, net.hidden, rows, layer.attention_norm, net.norm_eps,
+                   ffn_wants_codes(layer), team);
+    team.sync();
+    ffn_half(net, layer, state, rows, work, team);
+    normalize_rows(work.sum, state, net.hidden, rows, layer.ffn_norm, net.norm_eps,
+                   !last && wants_codes(net.layers[l + 1]), team);
+    team.sync();
+  }
+  if (net.layer_count == 0) pick_rows(chunk, work, false, team);
+  head(net, chunk, work.picked, work, team);
+}

@@ -1,0 +1,154 @@
+// Products: a tile of rows times a panel of columns, all sums in registers, the rest of the work
+// (scales, bias, what follows) done before a value leaves them.
+//
+// An instruction set gives kPanel (columns of a panel), kRows (rows of a tile), and for int8
+// `Codes` (vectors of weights made ready), `Fours` (four codes of a row, in every lane), `ready`,
+// `fours` and `multiply_add`.
+#pragma once
+
+constexpr int kVectors = kPanel / kWidth;
+
+// What becomes of values: `row` and `column` are those of the product.
+struct ToFloats {
+  float* out;
+  int stride;
+  void operator()(int row, int column, Floats v) const { store(out + row * stride + column, v); }
+};
+
+struct ToSum {  // with a residual
+  float* out;
+  const float* residual;
+  int stride;
+  void operator()(int row, int column, Floats v) const {
+    const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(row) * stride + column;
+    store(out + at, load(residual + at) + v);
+  }
+};
+
+template <Floats (*activate)(Floats)>
+struct ToActivated {
+  float* out;
+  int stride;
+  void operator()(int row, int column, Floats v) const {
+    store(out + static_cast<std::ptrdiff_t>(row) * stride + column, activate(v));
+  }
+};
+
+template <Floats (*activate)(Floats)>
+struct ToCodes {  // with the one scale that was calibrated
+  std::uint8_t* out;
+  int stride;
+  float inverse_scale, zero;
+  void operator()(int row, int column, Floats v) const {
+    store_codes(out + static_cast<std::ptrdiff_t>(row) * stride + column,
+                activate(v) * inverse_scale + zero);
+  }
+};
+
+// Rows of a product's input, in the format of its weights.
+struct Input {
+  const float* values = nullptr;
+  const std::uint8_t* codes = nullptr;
+  const float* scales = nullptr;  // null: the product's own input scale
+  int stride = 0;
+  int rows = 0;
+};
+
+template <int rows, class Out>
+static inline void int8_tile(const LinearView& linear, const Input& in, int row, int panel,
+                             const Out& out) {
+  const std::int8_t* weights = static_cast<const std::int8_t*>(linear.weights) +
+                               static_cast<std::size_t>(panel) * linear.depth * kPanel;
+  const std::uint8_t* codes = in.codes + static_cast<std::size_t>(row) * in.stride;
+  const int column = panel * kPanel;
+  Ints sums[rows][kVectors];
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = load(linear.offsets + column + v * kWidth);
+  for (int k = 0; k < linear.depth; k += 4) {
+    Codes ready_codes[kVectors];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) ready_codes[v] = ready(weights + v * kWidth * 4);
+    weights += kPanel * 4;
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      const Fours four = fours(codes + static_cast<std::size_t>(r) * in.stride + k);
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v)
+        sums[r][v] = multiply_add(sums[r][v], four, ready_codes[v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) {
+    const Floats scale = load(linear.scales + column + v * kWidth);
+    const Floats bias = load(linear.bias + column + v * kWidth);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      const float row_scale = in.scales != nullptr ? in.scales[row + r] : linear.input_scale;
+      out(row + r, column + v * kWidth, to_floats(sums[r][v]) * (scale * row_scale) + bias);
+    }
+  }
+}
+
+template <int rows, class Out>
+static inline void float_tile(const LinearView& linear, const Input& in, int row, int panel,
+                              const Out& out) {
+  const float* weights = static_cast<const float*>(linear.weights) +
+                         static_cast<std::size_t>(panel) * linear.depth * kPanel;
+  const float* values = in.values + static_cast<std::size_t>(row) * in.stride;
+  const int column = panel * kPanel;
+  Floats sums[rows][kVectors];
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = load(linear.bias + column + v * kWidth);
+  for (int k = 0; k < linear.depth; ++k) {
+    Floats columns[kVectors];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) columns[v] = load(weights + v * kWidth);
+    weights += kPanel;
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      const Floats value = all(values[static_cast<std::size_t>(r) * in.stride + k]);
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) sums[r][v] += value * columns[v];
+    }
+  }
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v)
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) out(row + r, column + v * kWidth, sums[r][v]);
+}
+
+template <int rows, class Out>
+static inline void tile(const LinearView& linear, const Input& in, int row, int panel,
+                        const Out& out) {
+  if (linear.format == Format::int8)
+    int8_tile<rows>(linear, in, row, panel, out);
+  else
+    float_tile<rows>(linear, in, row, panel, out);
+}
+
+// The rows that are left after the last whole tile.
+template <int rows, class Out>
+static void last_tile(const LinearView& linear, const Input& in, int row, int panel, int left,
+                      const Out& out) {
+  if constexpr (rows > 0) {
+    if (left == rows)
+      tile<rows>(linear, in, row, panel, out);
+    else
+      last_tile<rows - 1>(linear, in, row, panel, left, out);
+  }
+}
+
+// This member's panels of the product; each panel stays in the nearest cache for all rows.
+template <class Out>
+static void multiply(const LinearView& linear, const Input& in, const Team& team, const Out& out) {
+  const Range panels = team.share(linear.panels);
+  for (int panel = panels.begin; panel < panels.end; ++panel) {
+    int row = 0;
+    for (; row + kRows <= in.rows; row += kRows) tile<kRows>(linear, in, row, panel, out);
+    last_tile<kRows - 1>(linear, in, row, panel, in.rows - row, out);
+  }
+}

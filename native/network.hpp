@@ -1,0 +1,117 @@
+// What a kernel sees of a network: plain pointers and sizes, so that a file compiled for one
+// instruction set holds no code that another file could share.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace miaotui {
+
+// Rows of every scratch matrix are padded to this many columns, whatever the instruction set.
+constexpr int kColumns = 64;
+
+// Head dimensions are padded to this many: the widest vector of floats there is.
+constexpr int kHeadStep = 16;
+
+constexpr int rounded_up(int value, int step) { return (value + step - 1) / step * step; }
+
+enum class Activation : int { gelu, gelu_tanh, relu };
+enum class HeadKind : int { tanh, gelu, relu };
+enum class Format : int { fp32, int8 };
+
+// y = x W + b, packed in panels of as many columns as a kernel takes at once.
+//
+// int8: [panels][depth / 4][panel columns][4] codes; y = (sum of u8 * s8 + offset) * row scale *
+// column scale + bias. Codes of a row are unsigned: `input_zero` stands for 0. Where `input_scale`
+// is 0 every row has a scale of its own and its zero is 128.
+// fp32: [panels][depth][panel columns].
+struct LinearView {
+  Format format = Format::fp32;
+  int depth = 0;
+  int panels = 0;
+  const void* weights = nullptr;
+  const float* scales = nullptr;
+  const float* bias = nullptr;
+  const std::int32_t* offsets = nullptr;
+  float input_scale = 0.0f;
+  int input_zero = 128;
+  // Of a low-rank pair: what comes before, and how many columns it gives.
+  const LinearView* first = nullptr;
+  int rank = 0;
+
+  const LinearView& entry() const { return first != nullptr ? *first : *this; }
+};
+
+struct NormView {
+  const float* gamma = nullptr;  // zero beyond the true width
+  const float* beta = nullptr;
+};
+
+// Without heads (or inner width) only the bias of that half's output is left.
+struct LayerView {
+  int heads = 0;
+  LinearView query, key, value, output;
+  const float* output_bias = nullptr;
+  NormView attention_norm;
+  int inner = 0;
+  LinearView up, down;
+  const float* down_bias = nullptr;
+  NormView ffn_norm;
+};
+
+struct NetworkView {
+  int vocabulary = 0;
+  int positions = 0;
+  int position_offset = 0;
+  int types = 0;
+  int embedding = 0;
+  int hidden = 0;
+  int head_dim = 0;  // padded to kHeadStep
+  int labels = 0;
+  float norm_eps = 0.0f;
+  Activation activation = Activation::gelu;
+  HeadKind head_kind = HeadKind::tanh;
+  const float* words = nullptr;           // [vocabulary][embedding]
+  const float* position_rows = nullptr;   // [positions][embedding]
+  const float* type_rows = nullptr;       // [types][embedding]
+  NormView embedding_norm;
+  const LinearView* projection = nullptr;
+  const LayerView* layers = nullptr;
+  int layer_count = 0;
+  LinearView dense, classifier;
+};
+
+// Whole rows, one after another: row r owns tokens starts[r] to starts[r + 1].
+struct Chunk {
+  int rows = 0;
+  const std::int32_t* starts = nullptr;
+  const std::int32_t* ids = nullptr;
+  const std::int32_t* types = nullptr;  // null: all zero
+  float* logits = nullptr;              // [rows][rounded_up(labels, kColumns)]
+
+  int tokens() const { return starts[rows]; }
+};
+
+// A state of some tokens: in float, and in codes with a scale a row where a product wants them.
+struct State {
+  float* values = nullptr;
+  std::uint8_t* codes = nullptr;
+  float* scales = nullptr;
+  int stride = 0;
+};
+
+// Scratch of one team; see workspace.hpp for who sizes it.
+struct Workspace {
+  State state, picked, context, inner, rank;
+  float* sum = nullptr;  // [tokens][hidden stride]
+  float* query = nullptr;
+  float* key = nullptr;
+  float* value = nullptr;
+  int head_stride = 0;   // of query, key, value
+  float* keys = nullptr;     // one region a member: keys of one head, [head_dim][tokens]
+  std::size_t keys_size = 0;
+  float* scores = nullptr;   // one region a member
+  std::size_t scores_size = 0;
+};
+
+}  // namespace miaotui

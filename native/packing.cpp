@@ -1,0 +1,77 @@
+#include "packing.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace miaotui {
+
+PackedLinear::PackedLinear(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
+                           float factor) {
+  if (plain.first) {
+    first_ = std::make_unique<PackedLinear>(*plain.first, panel, Spread{}, inputs);
+    view_.first = &first_->view();
+    view_.rank = plain.first->outputs;
+    inputs = Spread{};
+  }
+  const int width = plain.outputs > 0 ? outputs(plain.outputs - 1) + 1 : 0;
+  view_.format = plain.format;
+  view_.panels = rounded_up(width, panel) / panel;
+  bias_ = aligned_zeros<float>(static_cast<std::size_t>(view_.panels) * panel);
+  for (int o = 0; o < plain.outputs && plain.bias != nullptr; ++o)
+    bias_[outputs(o)] = plain.bias[o] * factor;
+  view_.bias = bias_.get();
+  const int depth = plain.inputs > 0 ? inputs(plain.inputs - 1) + 1 : 0;
+  view_.depth = plain.format == Format::int8 ? rounded_up(depth, 4) : depth;
+  if (plain.format == Format::int8)
+    pack_codes(plain, panel, outputs, inputs, factor);
+  else
+    pack_floats(plain, panel, outputs, inputs, factor);
+}
+
+void PackedLinear::pack_codes(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
+                              float factor) {
+  if (plain.input_high > plain.input_low) {
+    const float low = std::min(plain.input_low, 0.0f), high = std::max(plain.input_high, 0.0f);
+    view_.input_scale = (high - low) / 255.0f;
+    view_.input_zero =
+        static_cast<int>(std::clamp(std::nearbyint(-low / view_.input_scale), 0.0f, 255.0f));
+  }
+  const std::size_t columns = static_cast<std::size_t>(view_.panels) * panel;
+  codes_ = aligned_zeros<std::int8_t>(columns * view_.depth);
+  scales_ = aligned_zeros<float>(columns);
+  offsets_ = aligned_zeros<std::int32_t>(columns);
+  for (int o = 0; o < plain.outputs; ++o) {
+    const int column = outputs(o);
+    std::int8_t* to = codes_.get() +
+                      static_cast<std::size_t>(column / panel) * panel * view_.depth +
+                      column % panel * 4;
+    const std::int8_t* from = plain.codes + static_cast<std::size_t>(o) * plain.inputs;
+    std::int32_t sum = 0;
+    for (int i = 0; i < plain.inputs; ++i) {
+      const int k = inputs(i);
+      to[static_cast<std::size_t>(k / 4) * panel * 4 + k % 4] = from[i];
+      sum += from[i];
+    }
+    scales_[column] = plain.scales[o] * factor;
+    offsets_[column] = -sum * view_.input_zero;
+  }
+  view_.weights = codes_.get();
+  view_.scales = scales_.get();
+  view_.offsets = offsets_.get();
+}
+
+void PackedLinear::pack_floats(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
+                               float factor) {
+  values_ = aligned_zeros<float>(static_cast<std::size_t>(view_.panels) * panel * view_.depth);
+  for (int o = 0; o < plain.outputs; ++o) {
+    const int column = outputs(o);
+    float* to = values_.get() + static_cast<std::size_t>(column / panel) * panel * view_.depth +
+                column % panel;
+    const float* from = plain.values + static_cast<std::size_t>(o) * plain.inputs;
+    for (int i = 0; i < plain.inputs; ++i)
+      to[static_cast<std::size_t>(inputs(i)) * panel] = from[i] * factor;
+  }
+  view_.weights = values_.get();
+}
+
+}  // namespace miaotui

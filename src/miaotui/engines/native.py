@@ -1,0 +1,245 @@
+"""Our own kernels: fused, never padded, int8 with a scale a token; BERT, RoBERTa, DistilBERT,
+ELECTRA. See docs/concepts/native-engine.md."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from miaotui.engines.base import EngineBase, RowRunner
+from miaotui.engines.int8_weights import quantize_weights
+from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
+from miaotui.hardware import Machine
+from miaotui.models.precision import Kind, LinearPrecision
+from miaotui.models.shape import EncoderShape, LayerShape
+from miaotui.tasks.base import EncodedRows
+
+if TYPE_CHECKING:
+    from miaotui.models.model import Calibration, Model
+
+HEADER_FILE = "native.json"
+TENSORS_FILE = "native.safetensors"
+ISA_VARIABLE = "MIAOTUI_ISA"
+"""Forces lesser kernels than the processor has, for tests: avx512_vnni, avx2 or portable."""
+_KINDS = frozenset({Kind.FP32, Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
+_MISSING = (
+    "its kernels are not installed; with a C++ compiler (Debian and Ubuntu: the package g++) "
+    "run make setup, or pip install ./native from the source"
+)
+_ROWS_A_CALL = 4096
+"""Ctrl-C is noticed between calls."""
+
+
+class NativeEngine(EngineBase):
+    """Threads take whole rows through the whole network; a single row is shared by all of them.
+
+    int8 products quantize each token by itself. int8-static uses the observed range for what goes
+    into a layer's `down` alone: there, a range known before saves a pass over the widest rows.
+    Linears outside the layers are computed in fp32 whatever the precision says.
+    """
+
+    name: Literal["native"] = "native"
+
+    @classmethod
+    def unavailable(cls, machine: Machine) -> str | None:
+        return None if "miaotui-native" in machine.versions else f"native: {_MISSING}"
+
+    def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
+        if not model.has_adapter:
+            raise EngineUnavailable(f"native: {model.family} has no adapter; use another engine")
+        self.check_kinds(model, _KINDS)
+        from safetensors.numpy import save_file
+
+        from miaotui.models.model import linears
+
+        tensors = {k: v.float().numpy() for k, v in model.encoder.state_dict().items()}
+        formats = {
+            name: _Format.of(name, model.precision[name])
+            for name in linears(model.encoder)
+            if name.startswith("layers.")
+        }
+        for name, found in formats.items():
+            if found.int8:
+                codes, scales = quantize_weights(tensors[f"{name}.weight"].T, bits=8)
+                tensors[f"{name}.weight"] = np.ascontiguousarray(codes.T)
+                tensors[f"{name}.scale"] = scales
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / TENSORS_FILE)
+        header = _Header(shape=model.encoder.shape, linears=formats)
+        (folder / HEADER_FILE).write_text(header.model_dump_json(indent=1), encoding="utf-8")
+
+    def open(self, folder: Path, cores: int) -> RowRunner:
+        try:
+            text = (folder / HEADER_FILE).read_text(encoding="utf-8")
+            saved = _Saved.open(_Header.model_validate_json(text), folder / TENSORS_FILE)
+            encoder = saved.encoder(_isa())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "top level"
+            raise BundleError(f"{folder / HEADER_FILE}: {where}: {first['msg']}") from error
+        except (OSError, ValueError, TypeError) as error:
+            raise BundleError(f"{folder} cannot be opened: {first_line(error)}") from error
+        threads = max(1, min(self.threads or cores, cores))
+        return NativeSession(encoder, saved.header.shape.labels, threads)
+
+
+class NativeSession:
+    """Rows in the caller's order; any number of threads may call it at once."""
+
+    def __init__(self, encoder: Any, labels: int, threads: int) -> None:
+        self._encoder = encoder
+        self._labels = labels
+        self._threads = threads
+
+    def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
+        """Logits of every row. No rows give an array of shape [0, 0]."""
+        if not len(rows):
+            return np.zeros((0, 0), dtype=np.float32)
+        logits = np.empty((len(rows), self._labels), dtype=np.float32)
+        for first in range(0, len(rows), _ROWS_A_CALL):
+            last = min(first + _ROWS_A_CALL, len(rows))
+            tokens = slice(int(rows.starts[first]), int(rows.starts[last]))
+            starts = rows.starts[first : last + 1] - rows.starts[first]
+            types = None if rows.type_ids is None else rows.type_ids[tokens]
+            try:
+                self._encoder.run(
+                    rows.ids[tokens], starts, types, self._threads, logits[first:last]
+                )
+            except ValueError as error:
+                raise EngineFailed(f"native: {first_line(error)}") from error
+        return logits
+
+    def close(self) -> None:
+        """Threads and memory go with the last reference to the encoder."""
+        self._encoder = None
+
+
+class _Format(BaseModel):
+    """How one linear is computed; `low` and `high` bound its input where that was observed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    int8: bool
+    low: float = 0.0
+    high: float = 0.0
+
+    @classmethod
+    def of(cls, name: str, precision: LinearPrecision) -> Self:
+        if precision.kind is not Kind.INT8_STATIC:
+            return cls(int8=precision.kind is Kind.INT8_DYNAMIC)
+        if precision.low is None or precision.high is None:
+            raise EngineFailed(f"{name} is int8-static but has no observed range; calibrate it")
+        return cls(int8=True, low=precision.low, high=precision.high)
+
+
+class _Header(BaseModel):
+    """What the tensors beside it belong to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    shape: EncoderShape
+    linears: dict[str, _Format]
+
+
+class _Saved:
+    """A header and its tensors, on their way into the kernels, which check every size."""
+
+    def __init__(self, header: _Header, tensors: dict[str, ndarray], kernels: Any) -> None:
+        self.header = header
+        self._tensors = tensors
+        self._kernels = kernels
+
+    @classmethod
+    def open(cls, header: _Header, tensors: Path) -> Self:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            return cls(header, load_file(tensors), _kernels())
+        except SafetensorError as error:
+            raise BundleError(f"{tensors} cannot be opened: {error}") from error
+
+    def encoder(self, isa: str) -> Any:
+        shape, kernels = self.header.shape, self._kernels
+        encoder = kernels.Encoder(
+            words=self._tensor("embeddings.words.weight"),
+            positions=self._tensor("embeddings.positions.weight"),
+            types=self._tensor("embeddings.types.weight") if shape.types else None,
+            norm=self._norm("embeddings.norm"),
+            projection=(
+                self._linear("embeddings.projection") if shape.embedding != shape.hidden else None
+            ),
+            hidden=shape.hidden,
+            head_dim=shape.head_dim,
+            labels=shape.labels,
+            position_offset=shape.position_offset,
+            norm_eps=shape.norm_eps,
+            activation=kernels.Activation[shape.activation.value],
+            head_kind=kernels.HeadKind[shape.head_kind.value],
+            isa=isa,
+        )
+        for i, layer in enumerate(shape.layers):
+            encoder.add_layer(**self._layer(f"layers.{i}", layer))
+        encoder.finish(self._linear("head.dense"), self._linear("head.classifier"))
+        return encoder
+
+    def _layer(self, name: str, layer: LayerShape) -> dict[str, Any]:
+        given: dict[str, Any] = {"heads": layer.heads, "inner": layer.ffn}
+        for norm in ("attention_norm", "ffn_norm"):
+            given[norm] = self._norm(f"{name}.{norm}")
+        if layer.heads:
+            for part in ("query", "key", "value", "output"):
+                given[part] = self._linear(f"{name}.{part}")
+        else:
+            given["output_bias"] = self._tensor(f"{name}.output.bias").tolist()
+        if layer.ffn:
+            given["up"] = self._linear(f"{name}.up")
+            given["down"] = self._linear(f"{name}.down", calibrated=True)
+        else:
+            given["down_bias"] = self._tensor(f"{name}.down.bias").tolist()
+        return given
+
+    def _linear(self, name: str, calibrated: bool = False) -> Any:
+        if f"{name}.first.weight" not in self._tensors:
+            return self._one(name, calibrated)
+        return self._one(f"{name}.second").after(self._one(f"{name}.first", calibrated))
+
+    def _one(self, name: str, calibrated: bool = False) -> Any:
+        found = self.header.linears.get(name)
+        bias = self._tensors.get(f"{name}.bias")
+        weight = self._tensor(f"{name}.weight")
+        if found is None or not found.int8:
+            return self._kernels.Linear.fp32(weight, bias)
+        span = (found.low, found.high) if calibrated else (0.0, 0.0)
+        return self._kernels.Linear.int8(weight, self._tensor(f"{name}.scale"), bias, *span)
+
+    def _norm(self, name: str) -> Any:
+        return self._kernels.Norm(self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias"))
+
+    def _tensor(self, name: str) -> ndarray:
+        if name not in self._tensors:
+            raise BundleError(f"{TENSORS_FILE} has no tensor {name}, which its header calls for")
+        return self._tensors[name]
+
+
+def _isa() -> str:
+    """The instruction set that was asked for; empty for the best of this processor."""
+    isa, here = os.environ.get(ISA_VARIABLE, ""), _kernels().kernels_here()
+    if isa and isa not in here:
+        raise EngineUnavailable(
+            f"no kernels for {isa} run on this processor; here: {', '.join(here)}"
+        )
+    return isa
+
+
+def _kernels() -> Any:
+    try:
+        import miaotui_native
+    except ImportError as error:
+        raise EngineUnavailable(f"native: {_MISSING}") from error
+    return miaotui_native

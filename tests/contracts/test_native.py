@@ -1,0 +1,283 @@
+"""The native engine on every instruction set that this processor has: the same answers as eager,
+the same bits whatever stands beside a row, and errors instead of crashes."""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy import ndarray
+
+import tiny_encoder
+from demand import missing, need_engine
+from miaotui.engines.base import RowRunner
+from miaotui.engines.native import HEADER_FILE, ISA_VARIABLE, TENSORS_FILE, NativeEngine
+from miaotui.errors import BundleError, EngineFailed, EngineUnavailable
+from miaotui.models.encoder import Encoder
+from miaotui.models.model import Model
+from miaotui.models.observe import padded
+from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape
+from miaotui.tasks.base import EncodedRows, encoded_rows
+from miaotui.techniques import Int8Dynamic, Int8Static
+from tiny import ADAPTED, UNKNOWN, hf_logits, random_rows, tiny_model
+
+ISAS = ("avx512_vnni", "avx2", "portable")
+LENGTHS = (7, 1, 23, 40, 2, 23, 64, 12, 17, 16, 31, 33)
+ROWS = random_rows(LENGTHS)
+UNEVEN = (
+    LayerShape(3, 52),
+    LayerShape(0, 20),
+    LayerShape(1, 0),
+    LayerShape(4, 7, {"query": 5, "up": 3, "down": 9, "output": 2}),
+    LayerShape(2, 64),
+)
+
+Opened = Callable[..., RowRunner]
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each instruction set in turn, forced as a user would force it."""
+    need_engine("native")
+    import miaotui_native
+
+    if request.param not in miaotui_native.kernels_here():
+        missing(request.param, "this processor does not have it")
+    monkeypatch.setenv(ISA_VARIABLE, request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def opened(isa: str, tmp_path: Path) -> Opened:
+    def build(model: Model, threads: int = 1) -> RowRunner:
+        folder = tmp_path / f"engine-{threads}"
+        NativeEngine().build(model, None, folder)
+        return NativeEngine(threads=threads).open(folder, threads)
+
+    return build
+
+
+def random_model(shape: EncoderShape, seed: int = 0) -> Model:
+    """Weights of unit-like scale, so that every part matters."""
+    torch.manual_seed(seed)
+    encoder = Encoder(shape)
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            if "norm" not in name:
+                parameter.normal_(0, 0.25)
+    return replace(tiny_encoder.model(), module=encoder.eval())
+
+
+def uneven(**changes: Any) -> EncoderShape:
+    return replace(tiny_encoder.shape(), layers=UNEVEN, **changes)
+
+
+def eager(model: Model, rows: EncodedRows) -> ndarray:
+    with torch.inference_mode():
+        each = [model.encoder(*padded(rows, [i]))[0, 0].numpy() for i in range(len(rows))]
+    return np.stack(each)
+
+
+@pytest.mark.parametrize("family", ADAPTED)
+def test_every_family_agrees_with_transformers(family: str, opened: Opened, tmp_path: Path) -> None:
+    model = tiny_model(family, tmp_path / "hf", labels=3)
+    rows = random_rows(LENGTHS, pairs=family in ("bert", "electra"))
+
+    logits = opened(model).run(rows)
+
+    expected = hf_logits(tmp_path / "hf", rows, types=True)
+    np.testing.assert_allclose(logits, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("activation", Activation)
+@pytest.mark.parametrize("head_kind", HeadKind)
+def test_layers_of_any_shape_agree_with_eager(
+    activation: Activation, head_kind: HeadKind, opened: Opened
+) -> None:
+    model = random_model(uneven(activation=activation, head_kind=head_kind))
+
+    np.testing.assert_allclose(opened(model).run(ROWS), eager(model, ROWS), atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "head_dim", "embedding"), [(32, 8, 32), (40, 5, 40), (72, 16, 24), (129, 43, 129)]
+)
+def test_widths_that_are_no_multiple_of_a_tile(
+    hidden: int, head_dim: int, embedding: int, opened: Opened
+) -> None:
+    shape = uneven(hidden=hidden, head_dim=head_dim, embedding=embedding, labels=5)
+    model = random_model(shape)
+
+    np.testing.assert_allclose(opened(model).run(ROWS), eager(model, ROWS), atol=5e-4)
+
+
+@pytest.mark.parametrize(
+    "technique", [Int8Dynamic(), Int8Static(), Int8Static(skip=("layers.1.",))]
+)
+def test_int8_stays_near_eager(technique: Any, opened: Opened) -> None:
+    model = random_model(uneven())
+    expected = eager(model, ROWS)
+
+    logits = opened(technique.prepare(model, tiny_encoder.calibration())).run(ROWS)
+
+    assert np.abs(logits - expected).max() <= 0.1 * float(np.ptp(expected, axis=0).max())
+    assert not np.array_equal(logits, opened(model).run(ROWS))
+
+
+@pytest.mark.parametrize("technique", [None, Int8Dynamic(), Int8Static()])
+def test_a_row_has_the_same_bits_whatever_stands_beside_it(technique: Any, opened: Opened) -> None:
+    model = random_model(uneven())
+    if technique is not None:
+        model = technique.prepare(model, tiny_encoder.calibration())
+    many = random_rows((LENGTHS * 20)[:200], seed=3)
+    alone = opened(model)
+    expected = np.concatenate([alone.run(many.select([i])) for i in range(len(many))])
+
+    for threads in (1, 2, 64):
+        session = opened(model, threads)
+        assert np.array_equal(session.run(many), expected)
+        assert np.array_equal(session.run(many.select([6])), expected[6:7])
+        backwards = np.arange(len(many))[::-1]
+        assert np.array_equal(session.run(many.select(backwards)), expected[::-1])
+
+
+def test_paths_agree_with_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_engine("native")
+    import miaotui_native
+
+    model = Int8Static().prepare(random_model(uneven()), tiny_encoder.calibration())
+    NativeEngine().build(model, None, tmp_path)
+    found = []
+    for name in miaotui_native.kernels_here():
+        monkeypatch.setenv(ISA_VARIABLE, name)
+        found.append(NativeEngine().open(tmp_path, 1).run(ROWS))
+
+    spread = float(np.ptp(found[0], axis=0).max())
+    for other in found[1:]:  # a code on the edge may round the other way
+        assert np.abs(other - found[0]).max() <= 0.02 * spread
+
+
+def test_many_callers_at_once_get_their_own_answers(opened: Opened) -> None:
+    session = opened(random_model(uneven()), 2)
+    parts = [random_rows(LENGTHS, seed=seed) for seed in range(8)]
+    expected = [session.run(part) for part in parts]
+    found: list[list[bool]] = [[] for _ in parts]
+
+    def call(i: int) -> None:
+        for _ in range(20):
+            found[i].append(np.array_equal(session.run(parts[i]), expected[i]))
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(len(parts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [[True] * 20] * len(parts)
+
+
+def test_the_longest_row_and_the_empty_one(opened: Opened) -> None:
+    model = random_model(uneven())
+    session = opened(model)
+    longest = model.encoder.shape.max_tokens
+
+    both = session.run(encoded_rows([[5] * longest, []]))
+
+    np.testing.assert_allclose(both[:1], eager(model, encoded_rows([[5] * longest])), atol=2e-4)
+    np.testing.assert_array_equal(both[1:], session.run(encoded_rows([[0]])))
+    assert session.run(encoded_rows([])).shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (encoded_rows([[5] * 65]), "row 0 has 65 tokens; expected 0 to 64"),
+        (encoded_rows([[5], [tiny_encoder.VOCAB]]), "token id 64 is outside the vocabulary"),
+        (encoded_rows([[-1]]), "token id -1 is outside"),
+        (encoded_rows([[5, 6]], [[0, 2]]), "type id 2 is outside 0 to 1"),
+        (
+            EncodedRows(np.zeros(3, np.int32), np.array([0, 5, 3])),
+            "row 1 has -2 tokens",
+        ),
+        (EncodedRows(np.zeros(3, np.int32), np.array([0, 9])), "do not fit"),
+    ],
+)
+def test_rows_it_cannot_read_are_refused(rows: EncodedRows, reason: str, opened: Opened) -> None:
+    session = opened(random_model(uneven()))
+
+    with pytest.raises(EngineFailed, match=reason):
+        session.run(rows)
+    assert session.run(ROWS).shape == (len(ROWS), 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda h: h | {"format": 2}, "format"),
+        (lambda h: h | {"extra": 1}, "extra"),
+        (lambda h: h["shape"].update(hidden=33) or h, "no tensor embeddings.projection.weight"),
+        (lambda h: h["shape"].update(hidden=33, embedding=33) or h, "need a projection"),
+        (lambda h: h["shape"].update(hidden=-32, embedding=-32) or h, "hidden is -32"),
+        (lambda h: h["shape"].update(head_dim=1 << 30) or h, "head_dim"),
+        (lambda h: h["shape"].update(labels=0) or h, "labels"),
+        (lambda h: h["shape"].update(position_offset=64) or h, "positions"),
+        (lambda h: h["shape"]["layers"][0].update(heads=4) or h, "expected"),
+        (lambda h: h["shape"]["layers"][0].update(heads=1 << 40) or h, "cannot be opened"),
+        (lambda h: h["shape"]["layers"][0].update(ffn=51) or h, "expected"),
+        (lambda h: h["shape"]["layers"].append({"heads": 1, "ffn": 1}) or h, "layers.5"),
+    ],
+)
+def test_a_header_that_lies_is_a_bundle_error(
+    change: Callable[[Any], Any], reason: str, isa: str, tmp_path: Path
+) -> None:
+    NativeEngine().build(random_model(uneven()), None, tmp_path)
+    header = json.loads((tmp_path / HEADER_FILE).read_text())
+    (tmp_path / HEADER_FILE).write_text(json.dumps(change(header)))
+
+    with pytest.raises(BundleError, match=reason):
+        NativeEngine().open(tmp_path, 1)
+
+
+def opening_fails(folder: Path) -> str | None:
+    """What is wrong with a bundle, or None where it opens and answers."""
+    try:
+        NativeEngine().open(folder, 1).run(ROWS)
+    except BundleError as error:
+        return str(error)
+    return None
+
+
+def test_damaged_tensors_are_a_bundle_error(isa: str, tmp_path: Path) -> None:
+    NativeEngine().build(random_model(uneven()), None, tmp_path)
+    whole = (tmp_path / TENSORS_FILE).read_bytes()
+    draw = np.random.default_rng(0)
+    spoilt = [whole[:7], whole[: len(whole) // 2], b"\xff" * 64, whole[:200] + b"x" + whole[201:]]
+    for _ in range(40):  # a changed byte of the JSON that says where tensors lie
+        place = int(draw.integers(8, 2000))
+        spoilt.append(whole[:place] + bytes([int(draw.integers(256))]) + whole[place + 1 :])
+    for data in spoilt:
+        (tmp_path / TENSORS_FILE).write_bytes(data)
+        refused = opening_fails(tmp_path)
+        assert refused is None or "\n" not in refused
+
+
+def test_kernels_that_the_processor_lacks_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_engine("native")
+    NativeEngine().build(random_model(uneven()), None, tmp_path)
+    monkeypatch.setenv(ISA_VARIABLE, "sse9")
+
+    with pytest.raises(EngineUnavailable, match="no kernels for sse9 run on this processor; here"):
+        NativeEngine().open(tmp_path, 1)
+
+
+def test_a_family_without_adapter_is_refused_by_name(tmp_path: Path) -> None:
+    need_engine("native")
+
+    with pytest.raises(EngineUnavailable, match=f"native: {UNKNOWN} has no adapter"):
+        NativeEngine().build(tiny_model(UNKNOWN, tmp_path / "hf"), None, tmp_path / "engine")
