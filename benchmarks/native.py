@@ -1,0 +1,230 @@
+"""The native engine against stock engines: whole rows' throughput and single rows' latency.
+
+    python benchmarks/native.py [--models minilm,distilbert,bert] [--lengths 8,16,...,512]
+                                [--rounds 10] [--seconds 0.4]
+
+Random weights in the shapes of MiniLM-L6 (22M parameters), DistilBERT and BERT-base; sentences of
+natural length, and rows that are all of one length. No tokenization: this is the engines' own time.
+Contenders are interleaved round by round in one process; a round of throughput takes `--seconds` or
+more, one of latency as long with single rows. The processor's ceiling (registers only, no loads) is
+measured in the same run by ceiling.cpp, where there is a C++ compiler. Result: results/native.json
+with every round's value.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from packaged import conditions, encoder_folder, write_result, write_rows
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertForSequenceClassification
+
+from miaotui.engines.base import EngineBase, Session
+from miaotui.engines.layouts import Bucketed, Packed, Padded
+from miaotui.engines.native import NativeEngine
+from miaotui.engines.openvino import SINGLE_EDGES, OpenVinoEngine
+from miaotui.hardware import probe
+from miaotui.measure.statistics import ratio_interval
+from miaotui.models.encoder import Encoder
+from miaotui.models.families import family_of
+from miaotui.models.model import Calibration, Model, PaddedClassifier
+from miaotui.quiet import silence_telemetry
+from miaotui.rivals import RIVALS, Stock
+from miaotui.tasks.base import EncodedRows, encoded_rows
+from miaotui.tasks.text_classification import Problem, text_classification
+from miaotui.techniques import BFloat16, Int8Dynamic, Int8Static
+
+VOCABULARY = 30522
+SHAPES = {
+    "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536},
+    "distilbert": {"hidden_size": 768, "num_hidden_layers": 6, "intermediate_size": 3072},
+    "bert": {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072},
+}
+LENGTHS = (8, 16, 32, 64, 128, 256, 512)
+STOCK = ("onnxruntime-dynamic-int8", "openvino", "openvino-nncf-int8", "torch-eager-bf16")
+SENTENCES = 512
+BATCH_TOKENS = 4096
+
+Contenders = dict[str, Callable[[EncodedRows], object]]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--models", default=",".join(SHAPES))
+    options.add_argument("--lengths", default=",".join(map(str, LENGTHS)))
+    options.add_argument("--rounds", type=int, default=10)
+    options.add_argument("--seconds", type=float, default=0.4)
+    given = options.parse_args()
+    silence_telemetry()
+    lengths = [int(length) for length in given.lengths.split(",")]
+    sentences = natural_sentences()
+    found: dict[str, Any] = {"conditions": conditions(), "ceiling": ceiling(), "models": {}}
+    for name in given.models.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            contenders = opened(name, Path(folder), sentences)
+            measured = workloads(contenders, sentences, lengths, given.rounds, given.seconds)
+        found["models"][name] = {"shape": SHAPES[name], "workloads": measured}
+        write_result("native", found)
+    for name, facts in found["models"].items():
+        for line in table(facts["workloads"]):
+            print(f"{name:11s} {line}")
+
+
+def natural_sentences() -> EncodedRows:
+    """Token ids of packaged review sentences, in the encoder's own tokenizer."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_rows(Path(folder, "rows.csv"), Path(folder, "plain.txt"))
+        lines = Path(folder, "plain.txt").read_text(encoding="utf-8").splitlines()[:SENTENCES]
+    tokenizer = Tokenizer.from_file(str(encoder_folder() / "tokenizer.json"))
+    tokenizer.no_padding()
+    return encoded_rows([entry.ids for entry in tokenizer.encode_batch(lines)])
+
+
+def opened(name: str, folder: Path, sentences: EncodedRows) -> Contenders:
+    """Every contender on the same random weights: throughput and single rows by one call each."""
+    config = BertConfig(vocab_size=VOCABULARY, num_attention_heads=12, **SHAPES[name])
+    torch.manual_seed(0)
+    module = BertForSequenceClassification(config).eval()
+    family = family_of(config)
+    encoder = Encoder(family.shape(config))
+    encoder.load_state_dict(family.weights(module.state_dict()))
+    tokenizer = Tokenizer.from_file(str(encoder_folder() / "tokenizer.json"))
+    task = text_classification(tokenizer, ["no", "yes"], Problem.SINGLE_LABEL, 512)
+    model = Model(encoder.eval(), task, "bert")
+    calibration = Calibration(sentences, np.zeros(len(sentences), dtype=np.int64))
+    machine = probe()
+    found: Contenders = {}
+    for title, engine, technique in ours(machine.computes_bf16):
+        say(f"{name}: building {title}")
+        prepared = technique.prepare(model, calibration) if technique else model
+        engine.build(prepared, calibration, folder / title)
+        found[title] = engine.open(folder / title, machine.cores).run
+    stock = Stock(
+        PaddedClassifier(module, True), sentences, folder / "stock", machine.cores,
+        machine.saturates_int8,
+    )  # fmt: skip
+    for rival in RIVALS:
+        if rival.name in STOCK and rival.unavailable(machine) is None:
+            say(f"{name}: building {rival.name}")
+            found[rival.name] = Session(rival.runner(stock), Padded(batch=32)).run
+    return found
+
+
+def ours(bf16: bool) -> list[tuple[str, EngineBase, Any]]:
+    """The native engine, and OpenVINO in the layouts that its users would have to write."""
+    packed = {"layout": Packed(batch=8, block_tokens=128), "streams": 2}
+    fixed = {"layout": Bucketed(batch=16, edges=SINGLE_EDGES)}
+    chosen: list[tuple[str, EngineBase, Any]] = [
+        ("native-int8-dynamic", NativeEngine(), Int8Dynamic()),
+        ("native-int8-static", NativeEngine(), Int8Static()),
+        ("native-fp32", NativeEngine(), None),
+    ]
+    for layout, settings in (("packed", packed), ("fixed-shapes", fixed)):
+        engine = OpenVinoEngine(weight_bits=8, **settings)
+        chosen.append((f"openvino-{layout}-int8", engine, Int8Static()))
+        if bf16:
+            chosen.append(
+                (f"openvino-{layout}-bf16", engine.model_copy(update={"bf16": True}), BFloat16())
+            )
+    return chosen
+
+
+def workloads(
+    contenders: Contenders, sentences: EncodedRows, lengths: list[int], rounds: int, seconds: float
+) -> dict[str, Any]:
+    draw = np.random.default_rng(0)
+
+    def rows_of(length: int, count: int) -> EncodedRows:
+        return encoded_rows(draw.integers(1000, VOCABULARY, (count, length)).tolist())
+
+    found = {"sentences": measured(contenders, sentences, rounds, seconds, batches=True)}
+    for length in lengths:
+        many, one = rows_of(length, max(8, BATCH_TOKENS // length)), rows_of(length, 1)
+        found[f"batch-{length}"] = measured(contenders, many, rounds, seconds, batches=True)
+        found[f"single-{length}"] = measured(contenders, one, rounds, seconds, batches=False)
+    return found
+
+
+def measured(
+    contenders: Contenders, rows: EncodedRows, rounds: int, seconds: float, batches: bool
+) -> dict[str, Any]:
+    """By contender, every round's tokens/s (batches) or milliseconds: the round's median and its
+    99th percentile (single rows)."""
+    say(f"{len(rows)} rows of {rows.total_tokens} tokens in all")
+    values: dict[str, dict[str, list[float]]] = {
+        name: {"tokens_per_s": []} if batches else {"p50_ms": [], "p99_ms": []}
+        for name in contenders
+    }
+    order = np.random.default_rng(0)
+    for number in range(rounds + 1):
+        for name in order.permutation(list(contenders)):
+            times = round_of(contenders[str(name)], rows, seconds if number else 0.0)
+            if not number:  # the first calls compile and warm up
+                continue
+            if batches:
+                values[name]["tokens_per_s"].append(rows.total_tokens * len(times) / sum(times))
+            else:
+                values[name]["p50_ms"].append(float(np.percentile(times, 50)) * 1e3)
+                values[name]["p99_ms"].append(float(np.percentile(times, 99)) * 1e3)
+    return values
+
+
+def round_of(run: Callable[[EncodedRows], object], rows: EncodedRows, seconds: float) -> list[float]:
+    times: list[float] = []
+    while sum(times) < seconds or len(times) < 3:
+        began = time.perf_counter()
+        run(rows)
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    """Each workload: the native engine's best int8, and how many times the best other."""
+    lines = []
+    for workload, values in found.items():
+        metric = "tokens_per_s" if "tokens_per_s" in next(iter(values.values())) else "p50_ms"
+        higher = metric == "tokens_per_s"
+        best = max if higher else min
+        natives = [name for name in values if name.startswith("native-int8")]
+        others = [name for name in values if not name.startswith("native")]
+        mine = best(natives, key=lambda n: np.median(values[n][metric]))
+        theirs = best(others, key=lambda n: np.median(values[n][metric]))
+        ratio = ratio_interval(
+            values[mine][metric], values[theirs][metric], higher_is_better=higher
+        )
+        lines.append(
+            f"{workload:12s} {mine} {np.median(values[mine][metric]):10.2f} {metric}; "
+            f"{ratio.median:.2f}x ({ratio.low:.2f}-{ratio.high:.2f}) {theirs}"
+        )
+    return lines
+
+
+def ceiling() -> dict[str, float] | None:
+    """Operations a second of one core in registers alone, in 1e9; None without a compiler."""
+    compiler = shutil.which("c++") or shutil.which("clang++")
+    if compiler is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "ceiling")
+        source = Path(__file__).with_name("ceiling.cpp")
+        command = [compiler, "-O3", "-march=native", "-o", str(program), str(source)]
+        subprocess.run(command, check=True)
+        printed = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout
+    pairs = (line.split() for line in printed.splitlines())
+    return {name: float(value) for name, value in pairs}
+
+
+def say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main()
