@@ -10,10 +10,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check sanitize bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv and install everything, at the pinned versions
 
@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 # Everything else works without a compiler; where there is one, a failure is a failure.
-$(NATIVE): $(STAMP) $(wildcard native/*.* native/*/*)
+$(NATIVE): $(STAMP) $(wildcard native/*.* native/isa/* native/kernels/*)
 	@if command -v "$${CXX:-c++}" >/dev/null || command -v clang++ >/dev/null; then \
 	  $(BIN)/python -m pip install --disable-pip-version-check --force-reinstall \
 	    --no-deps ./native; \
@@ -59,6 +59,9 @@ check: $(READY)  ## lint, formatting, types, and the architecture's rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/architecture
+
+sanitize:  ## run the native engine's own tests under the address, undefined and thread sanitizers
+	bash native/tests/sanitize.sh
 
 bench: $(READY)  ## measure the main job against its rivals
 	$(BIN)/python benchmarks/main_job.py

@@ -1,0 +1,220 @@
+// The encoder without Python, for the sanitizers: every instruction set here, uneven layers, rows
+// alone and together, several callers at once, rows that must be refused.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../encoder.hpp"
+
+using namespace miaotui;
+
+namespace {
+
+constexpr int kVocabulary = 50, kPositions = 70, kTypes = 2, kLabels = 3;
+
+[[noreturn]] void fail(const std::string& what) {
+  std::fprintf(stderr, "FAILED: %s\n", what.c_str());
+  std::exit(1);
+}
+
+void expect(bool holds, const std::string& what) {
+  if (!holds) fail(what);
+}
+
+std::mt19937 draw(7);
+
+std::vector<float> randoms(std::size_t count, float spread) {
+  std::normal_distribution<float> normal(0.0f, spread);
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(draw);
+  return values;
+}
+
+// Holds what PlainLinears borrow while a network is put together.
+struct Weights {
+  std::vector<std::vector<float>> floats;
+  std::vector<std::vector<std::int8_t>> codes;
+
+  const float* keep(std::vector<float> values) {
+    floats.push_back(std::move(values));
+    return floats.back().data();
+  }
+
+  PlainLinear linear(int outputs, int inputs, bool int8, bool calibrated = false) {
+    PlainLinear plain;
+    plain.outputs = outputs;
+    plain.inputs = inputs;
+    plain.bias = keep(randoms(outputs, 0.1f));
+    if (!int8) {
+      plain.values = keep(randoms(static_cast<std::size_t>(outputs) * inputs, 0.3f));
+      return plain;
+    }
+    plain.format = Format::int8;
+    std::uniform_int_distribution<int> code(-127, 127);
+    codes.emplace_back(static_cast<std::size_t>(outputs) * inputs);
+    for (std::int8_t& value : codes.back()) value = static_cast<std::int8_t>(code(draw));
+    plain.codes = codes.back().data();
+    plain.scales = keep(std::vector<float>(outputs, 0.004f));
+    if (calibrated) plain.input_low = -0.2f, plain.input_high = 4.0f;
+    return plain;
+  }
+
+  PlainLinear pair(int outputs, int rank, int inputs, bool int8) {
+    PlainLinear second = linear(outputs, rank, int8);
+    second.first = std::make_shared<PlainLinear>(linear(rank, inputs, int8));
+    return second;
+  }
+};
+
+PlainNorm norm(int width) { return {std::vector<float>(width, 1.0f), randoms(width, 0.1f)}; }
+
+void add_layer(Encoder& encoder, Weights& weights, int hidden, int head_dim, int heads, int inner,
+               bool int8, bool calibrated) {
+  PlainLayer layer;
+  layer.heads = heads;
+  layer.inner = inner;
+  layer.attention_norm = norm(hidden);
+  layer.ffn_norm = norm(hidden);
+  layer.output_bias = layer.down_bias = randoms(hidden, 0.1f);
+  if (heads > 0) {
+    layer.query = weights.pair(heads * head_dim, 3, hidden, int8);
+    layer.key = weights.linear(heads * head_dim, hidden, int8);
+    layer.value = weights.linear(heads * head_dim, hidden, !int8);
+    layer.output = weights.linear(hidden, heads * head_dim, int8);
+  }
+  if (inner > 0) {
+    layer.up = weights.linear(inner, hidden, int8);
+    layer.down = weights.linear(hidden, inner, int8, calibrated);
+  }
+  encoder.add(layer);
+}
+
+std::unique_ptr<Encoder> network(const std::string& isa, int hidden, int head_dim, bool int8) {
+  draw.seed(7);
+  Weights weights;
+  PlainNetwork plain;
+  plain.hidden = hidden;
+  plain.embedding = 24;
+  plain.head_dim = head_dim;
+  plain.labels = kLabels;
+  plain.vocabulary = kVocabulary;
+  plain.positions = kPositions;
+  plain.position_offset = 2;
+  plain.types = kTypes;
+  plain.norm_eps = 1e-12f;
+  plain.words = weights.keep(randoms(kVocabulary * 24, 1.0f));
+  plain.position_rows = weights.keep(randoms(kPositions * 24, 1.0f));
+  plain.type_rows = weights.keep(randoms(kTypes * 24, 1.0f));
+  plain.embedding_norm = norm(24);
+  plain.projection = std::make_shared<PlainLinear>(weights.linear(hidden, 24, false));
+  auto encoder = std::make_unique<Encoder>(plain, isa);
+  add_layer(*encoder, weights, hidden, head_dim, 3, 52, int8, true);
+  add_layer(*encoder, weights, hidden, head_dim, 0, 20, int8, false);
+  add_layer(*encoder, weights, hidden, head_dim, 1, 0, !int8, false);
+  add_layer(*encoder, weights, hidden, head_dim, 2, 7, int8, false);
+  encoder->finish(weights.linear(hidden, hidden, false), weights.linear(kLabels, hidden, false));
+  return encoder;
+}
+
+struct Batch {
+  std::vector<std::int32_t> ids, types;
+  std::vector<std::int64_t> starts{0};
+
+  void add(const std::int32_t* row_ids, const std::int32_t* row_types, std::int64_t length) {
+    ids.insert(ids.end(), row_ids, row_ids + length);
+    types.insert(types.end(), row_types, row_types + length);
+    starts.push_back(static_cast<std::int64_t>(ids.size()));
+  }
+
+  Rows rows() const {
+    return {ids.data(), types.data(), starts.data(), static_cast<std::int64_t>(starts.size()) - 1};
+  }
+};
+
+Batch random_batch(int rows) {
+  std::uniform_int_distribution<int> id(0, kVocabulary - 1), type(0, kTypes - 1);
+  std::uniform_int_distribution<int> length(0, kPositions - 2);
+  Batch batch;
+  for (int r = 0; r < rows; ++r) {
+    const int tokens = r == 0 ? kPositions - 2 : r == 1 ? 0 : r == 2 ? 1 : length(draw);
+    std::vector<std::int32_t> ids(tokens), types(tokens);
+    for (int t = 0; t < tokens; ++t) ids[t] = id(draw), types[t] = type(draw);
+    batch.add(ids.data(), types.data(), tokens);
+  }
+  return batch;
+}
+
+std::vector<float> logits_of(Encoder& encoder, const Rows& rows, int threads) {
+  std::vector<float> logits(static_cast<std::size_t>(rows.count) * kLabels, NAN);
+  encoder.run(rows, threads, logits.data());
+  return logits;
+}
+
+// Row by row on one thread: what every other way of running them must equal, bit by bit.
+std::vector<float> one_by_one(Encoder& encoder, const Batch& batch) {
+  std::vector<float> all;
+  for (std::size_t r = 0; r + 1 < batch.starts.size(); ++r) {
+    Batch one;
+    const std::int64_t begin = batch.starts[r];
+    one.add(batch.ids.data() + begin, batch.types.data() + begin, batch.starts[r + 1] - begin);
+    const std::vector<float> logits = logits_of(encoder, one.rows(), 1);
+    all.insert(all.end(), logits.begin(), logits.end());
+  }
+  for (const float value : all) expect(std::isfinite(value), "a logit is not finite");
+  return all;
+}
+
+void test_same_bits(Encoder& encoder, const std::string& name) {
+  const Batch batch = random_batch(40);
+  const std::vector<float> expected = one_by_one(encoder, batch);
+  for (const int threads : {1, 2, 3, 8})
+    expect(logits_of(encoder, batch.rows(), threads) == expected, name + ": bits differ");
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 4; ++c)
+    callers.emplace_back([&] {
+      for (int i = 0; i < 5; ++i)
+        expect(logits_of(encoder, batch.rows(), 2) == expected, name + ": a caller's bits differ");
+    });
+  for (std::thread& caller : callers) caller.join();
+}
+
+void test_refusals(Encoder& encoder, const std::string& name) {
+  const auto refused = [&](std::vector<std::int32_t> ids, std::vector<std::int32_t> types,
+                           std::vector<std::int64_t> starts) {
+    try {
+      Rows rows{ids.data(), types.data(), starts.data(),
+                static_cast<std::int64_t>(starts.size()) - 1};
+      logits_of(encoder, rows, 2);
+    } catch (const std::invalid_argument&) {
+      return true;
+    }
+    return false;
+  };
+  expect(refused({kVocabulary}, {0}, {0, 1}), name + ": an id beyond the vocabulary");
+  expect(refused({-1}, {0}, {0, 1}), name + ": an id below 0");
+  expect(refused({1}, {kTypes}, {0, 1}), name + ": a type that does not exist");
+  expect(refused({1, 1}, {0, 0}, {0, 2, 1}), name + ": a row that ends before it starts");
+  const std::vector<std::int32_t> long_row(kPositions - 1, 1), zeros(kPositions - 1, 0);
+  expect(refused(long_row, zeros, {0, kPositions - 1}), name + ": too long a row");
+}
+
+}  // namespace
+
+int main() {
+  int tested = 0;
+  for (const std::string& isa : kernels_here())
+    for (const bool int8 : {false, true})
+      for (const auto& [hidden, head_dim] : {std::pair{32, 8}, {72, 16}, {129, 43}}) {
+        const std::string name = isa + (int8 ? " int8 " : " fp32 ") + std::to_string(hidden);
+        const auto encoder = network(isa, hidden, head_dim, int8);
+        test_same_bits(*encoder, name);
+        test_refusals(*encoder, name);
+        ++tested;
+      }
+  std::printf("%d networks passed\n", tested);
+}
