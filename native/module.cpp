@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -10,6 +11,7 @@
 #include <stdexcept>
 
 #include "encoder.hpp"
+#include "wordpiece.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -69,6 +71,17 @@ std::shared_ptr<OwnedLinear> int8_linear(const Array<std::int8_t, 2>& codes,
   return linear;
 }
 
+// An array that owns what a vector held.
+template <class T>
+auto owning(std::vector<T>&& values) {
+  auto* kept = new std::vector<T>(std::move(values));
+  nb::capsule owner(kept, [](void* memory) noexcept {
+    delete static_cast<std::vector<T>*>(memory);
+  });
+  return nb::ndarray<nb::numpy, T, nb::ndim<1>>(kept->data(), {kept->size()}, owner);
+}
+
+using Entries = std::vector<std::pair<std::string, std::int32_t>>;
 using SharedLinear = std::shared_ptr<OwnedLinear>;
 
 PlainLinear plain(const SharedLinear& linear) { return linear ? *linear : PlainLinear{}; }
@@ -180,5 +193,42 @@ NB_MODULE(miaotui_native, module) {
           },
           "ids"_a, "starts"_a, "types"_a.none(), "threads"_a, "logits"_a.noconvert())
       .def_prop_ro("isa", &Encoder::isa);
+  nb::class_<WordPiece>(module, "WordPiece")
+      .def(
+          "__init__",
+          [](WordPiece* self, const Entries& starts, const Entries& continued, int unknown,
+             int most_characters, const std::vector<std::int32_t>& before,
+             const std::vector<std::int32_t>& after, const std::vector<std::string>& specials,
+             int most_tokens) {
+            if (most_tokens < static_cast<int>(before.size() + after.size()))
+              throw std::invalid_argument("special tokens alone are more than a text may have");
+            new (self) WordPiece({starts, continued, unknown, most_characters, before, after,
+                                  specials, most_tokens});
+          },
+          nb::kw_only(), "starts"_a, "continued"_a, "unknown"_a, "most_characters"_a, "before"_a,
+          "after"_a, "specials"_a, "most_tokens"_a)
+      .def(
+          "learn",
+          [](WordPiece& self, std::uint32_t point,
+             const std::optional<std::vector<std::pair<int, std::string>>>& given) {
+            std::vector<Piece> pieces;
+            for (const auto& [role, text] : given.value_or(std::vector<std::pair<int, std::string>>())) {
+              if (role < 0 || role > static_cast<int>(Role::space))
+                throw std::invalid_argument("a role is 0, 1 or 2");
+              pieces.push_back({static_cast<Role>(role), text});
+            }
+            self.learn(point, given ? &pieces : nullptr);
+          },
+          "point"_a, "pieces"_a.none())
+      .def(
+          "encode",
+          [](const WordPiece& self, const std::vector<std::string>& texts) {
+            Encoded found = self.encode(texts);
+            return nb::make_tuple(owning(std::move(found.ids)), owning(std::move(found.lengths)),
+                                  owning(std::move(found.truncated)),
+                                  owning(std::move(found.left_over)),
+                                  owning(std::move(found.unknown_points)));
+          },
+          "texts"_a);
   module.def("kernels_here", &kernels_here);
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The encoder's own tests under each sanitizer. Needs a C++ compiler and its sanitizers' libraries.
+# The native code's own tests under each sanitizer. Needs a C++ compiler and its sanitizers' libraries.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,18 +14,28 @@ isa_flags() {
   esac
 }
 
+# compile SANITIZER SOURCE: the object's name is printed.
+compile() {
+  local object="$work/${1%%,*}-$(basename "$2").o" flags=""
+  if [ "$(uname -m)" = x86_64 ]; then flags="$(isa_flags "$2")"; fi
+  # shellcheck disable=SC2086
+  "$compiler" -std=c++17 -O1 -g -fno-omit-frame-pointer -Wno-psabi -Wno-uninitialized \
+    -fno-sanitize-recover=all -fsanitize="$1" $flags -c "$2" -o "$object"
+  echo "$object"
+}
+
+# run SANITIZER NAME SOURCE...: builds a test and runs it.
+run() {
+  local sanitizer="$1" name="$2" objects=() source
+  shift 2
+  for source in "$@"; do objects+=("$(compile "$sanitizer" "$source")"); done
+  "$compiler" -fsanitize="$sanitizer" -pthread "${objects[@]}" -o "$work/$name"
+  echo "$sanitizer: $name"
+  "$work/$name"
+}
+
 for sanitizer in address,undefined thread; do
-  objects=()
-  for source in encoder.cpp packing.cpp dispatch.cpp pool.cpp isa/*.cpp tests/encoder_test.cpp; do
-    object="$work/${sanitizer%%,*}-$(basename "$source").o"
-    flags=""
-    if [ "$(uname -m)" = x86_64 ]; then flags="$(isa_flags "$source")"; fi
-    # shellcheck disable=SC2086
-    "$compiler" -std=c++17 -O1 -g -fno-omit-frame-pointer -Wno-psabi -fno-sanitize-recover=all \
-      -fsanitize="$sanitizer" $flags -c "$source" -o "$object"
-    objects+=("$object")
-  done
-  "$compiler" -fsanitize="$sanitizer" -pthread "${objects[@]}" -o "$work/test"
-  echo "$sanitizer:"
-  "$work/test"
+  run "$sanitizer" encoder encoder.cpp packing.cpp dispatch.cpp pool.cpp isa/*.cpp \
+    tests/encoder_test.cpp
 done
+run address,undefined wordpiece wordpiece.cpp tests/wordpiece_test.cpp

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from miaotui.cascade import open_stages
-from miaotui.engines import engine_adapter
+from miaotui.engines import ENGINES, engine_adapter
 from miaotui.errors import BundleError, EngineUnavailable, ModelError, OutputError
 from miaotui.hardware import Machine, probe
 from miaotui.predictor import Predictor
@@ -28,7 +28,6 @@ from miaotui.tasks.text_classification import open_task
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.safetensors"
-_WATCHED = ("onnxruntime", "openvino", "torch", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,9 @@ class Bundle:
             found.append(
                 f"made for {made['instruction_set']}, this machine has {machine.instruction_set}"
             )
-        for name in _WATCHED:
+        for name in (ENGINES[self.manifest["engine"]["name"]].package, "tokenizers"):
             then, now = made["versions"].get(name), machine.versions.get(name)
-            if then != now and name in (self.manifest["engine"]["name"], "tokenizers"):
+            if then != now:
                 found.append(f"made with {name} {then}, here is {now}")
         return [f"{each}; run miaotui bench to verify it here" for each in found]
 

@@ -16,11 +16,19 @@ from numpy import ndarray
 import tiny_encoder
 from demand import missing, need_engine
 from miaotui.engines.base import RowRunner
-from miaotui.engines.native import HEADER_FILE, ISA_VARIABLE, TENSORS_FILE, NativeEngine
+from miaotui.engines.native import (
+    HEADER_FILE,
+    ISA_VARIABLE,
+    TENSORS_FILE,
+    NativeEngine,
+    restored,
+)
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable
+from miaotui.hardware import resident_bytes
 from miaotui.models.encoder import Encoder
 from miaotui.models.model import Model
 from miaotui.models.observe import padded
+from miaotui.models.precision import Kind
 from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape
 from miaotui.tasks.base import EncodedRows, encoded_rows
 from miaotui.techniques import Int8Dynamic, Int8Static
@@ -129,6 +137,40 @@ def test_int8_stays_near_eager(technique: Any, opened: Opened) -> None:
     assert not np.array_equal(logits, opened(model).run(ROWS))
 
 
+@pytest.mark.parametrize("technique", [Int8Dynamic, Int8Static])
+def test_a_layer_with_outliers_is_cured_by_putting_it_back_in_float(
+    technique: Any, opened: Opened
+) -> None:
+    """One neuron is a thousand times too large and is read with a thousandth of the weight, which
+    changes no answer; but what shares its scale is rounded away."""
+    model = random_model(replace(tiny_encoder.shape(), activation=Activation.RELU))
+    layer = model.encoder.layers[1]
+    with torch.no_grad():
+        layer.up.weight[5] *= 1000
+        layer.up.bias[5] = 4000
+        layer.down.weight[:, 5] /= 1000
+    expected = eager(model, ROWS)
+
+    def error(skip: tuple[str, ...]) -> float:
+        int8 = technique(skip=skip).prepare(model, tiny_encoder.calibration())
+        return float(np.abs(opened(int8).run(ROWS) - expected).max())
+
+    spread = float(np.ptp(expected, axis=0).max())
+    assert error(("layers.1.",)) <= 0.1 * spread
+    assert error(()) > 3 * error(("layers.1.",))
+
+
+def test_memory_does_not_grow_with_rows(opened: Opened) -> None:
+    session = opened(random_model(uneven()), 2)
+    many = random_rows(LENGTHS * 100, seed=5)
+    for _ in range(10):
+        session.run(many)
+    before = resident_bytes()
+    for _ in range(50):
+        session.run(many)
+    assert resident_bytes() - before < 4_000_000
+
+
 @pytest.mark.parametrize("technique", [None, Int8Dynamic(), Int8Static()])
 def test_a_row_has_the_same_bits_whatever_stands_beside_it(technique: Any, opened: Opened) -> None:
     model = random_model(uneven())
@@ -160,6 +202,23 @@ def test_paths_agree_with_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyP
     spread = float(np.ptp(found[0], axis=0).max())
     for other in found[1:]:  # a code on the edge may round the other way
         assert np.abs(other - found[0]).max() <= 0.02 * spread
+
+
+@pytest.mark.parametrize("technique", [None, Int8Dynamic(), Int8Static()])
+def test_what_was_built_can_be_restored_and_lowered_elsewhere(
+    technique: Any, opened: Opened, tmp_path: Path
+) -> None:
+    model = random_model(uneven())
+    if technique is not None:
+        model = technique.prepare(model, tiny_encoder.calibration())
+    logits = opened(model).run(ROWS)
+
+    encoder, precision = restored(tmp_path / "engine-1")
+
+    inside = {n: p for n, p in precision.items() if p.kind is not Kind.FP32}
+    assert inside == dict(model.precision)
+    again = opened(replace(model, module=encoder), threads=2).run(ROWS)
+    np.testing.assert_allclose(again, logits, atol=1e-4)  # scales may differ in their last bit
 
 
 def test_many_callers_at_once_get_their_own_answers(opened: Opened) -> None:

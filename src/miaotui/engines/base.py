@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from jaxtyping import Float32
@@ -81,6 +81,9 @@ class EngineBase(BaseModel, ABC):
     """Frozen settings of one engine. `threads` of None: every usable core."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    package: ClassVar[str]
+    """What must be installed, by the name that `Machine.versions` has for it."""
 
     name: str
     threads: int | None = Field(default=None, ge=1)

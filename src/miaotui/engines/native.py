@@ -3,7 +3,7 @@ ELECTRA. See docs/concepts/native-engine.md."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from jaxtyping import Float32
@@ -14,18 +14,20 @@ from miaotui.engines.base import EngineBase, RowRunner
 from miaotui.engines.int8_weights import quantize_weights
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine
-from miaotui.models.precision import Kind, LinearPrecision
+from miaotui.models.precision import Kind, LinearPrecision, Precision
 from miaotui.models.shape import EncoderShape, LayerShape
 from miaotui.tasks.base import EncodedRows
 
 if TYPE_CHECKING:
+    from miaotui.models.encoder import Encoder
     from miaotui.models.model import Calibration, Model
 
 HEADER_FILE = "native.json"
 TENSORS_FILE = "native.safetensors"
 ISA_VARIABLE = "MIAOTUI_ISA"
 """Forces lesser kernels than the processor has, for tests: avx512_vnni, avx2 or portable."""
-_KINDS = frozenset({Kind.FP32, Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
+_INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
+_KINDS = _INT8 | {Kind.FP32}
 _MISSING = (
     "its kernels are not installed; with a C++ compiler (Debian and Ubuntu: the package g++) "
     "run make setup, or pip install ./native from the source"
@@ -42,6 +44,7 @@ class NativeEngine(EngineBase):
     Linears outside the layers are computed in fp32 whatever the precision says.
     """
 
+    package: ClassVar[str] = "miaotui-native"
     name: Literal["native"] = "native"
 
     @classmethod
@@ -57,34 +60,50 @@ class NativeEngine(EngineBase):
         from miaotui.models.model import linears
 
         tensors = {k: v.float().numpy() for k, v in model.encoder.state_dict().items()}
-        formats = {
-            name: _Format.of(name, model.precision[name])
-            for name in linears(model.encoder)
-            if name.startswith("layers.")
-        }
-        for name, found in formats.items():
-            if found.int8:
-                codes, scales = quantize_weights(tensors[f"{name}.weight"].T, bits=8)
-                tensors[f"{name}.weight"] = np.ascontiguousarray(codes.T)
-                tensors[f"{name}.scale"] = scales
+        inside = [name for name in linears(model.encoder) if name.startswith("layers.")]
+        formats = {name: _calibrated(name, model.precision[name]) for name in inside}
+        for name in (n for n, found in formats.items() if found.kind in _INT8):
+            codes, scales = quantize_weights(tensors[f"{name}.weight"].T, bits=8)
+            tensors[f"{name}.weight"] = np.ascontiguousarray(codes.T)
+            tensors[f"{name}.scale"] = scales
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / TENSORS_FILE)
         header = _Header(shape=model.encoder.shape, linears=formats)
         (folder / HEADER_FILE).write_text(header.model_dump_json(indent=1), encoding="utf-8")
 
     def open(self, folder: Path, cores: int) -> RowRunner:
+        header, tensors = _read(folder)
         try:
-            text = (folder / HEADER_FILE).read_text(encoding="utf-8")
-            saved = _Saved.open(_Header.model_validate_json(text), folder / TENSORS_FILE)
-            encoder = saved.encoder(_isa())
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "top level"
-            raise BundleError(f"{folder / HEADER_FILE}: {where}: {first['msg']}") from error
-        except (OSError, ValueError, TypeError) as error:
+            encoder = _Saved(header, tensors, _kernels()).encoder(_isa())
+        except (ValueError, TypeError) as error:
             raise BundleError(f"{folder} cannot be opened: {first_line(error)}") from error
         threads = max(1, min(self.threads or cores, cores))
-        return NativeSession(encoder, saved.header.shape.labels, threads)
+        return NativeSession(encoder, header.shape.labels, threads)
+
+
+def restored(folder: Path) -> tuple["Encoder", Precision]:
+    """The float encoder and the precision that `build` wrote; int8 weights are what their codes
+    stand for, so that quantizing them again gives the same codes. Needs torch."""
+    import torch
+
+    from miaotui.models.encoder import Encoder
+
+    header, tensors = _read(folder)
+    for name in [name for name in tensors if name.endswith(".scale")]:
+        weight = name.removesuffix(".scale") + ".weight"
+        tensors[weight] = tensors[weight].astype(np.float32) * tensors.pop(name)[:, None]
+    encoder = Encoder(header.shape)
+    try:
+        encoder.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items()})
+    except RuntimeError as error:
+        raise BundleError(f"{folder / TENSORS_FILE}: {first_line(error)}") from error
+    return encoder.eval(), Precision(header.linears)
+
+
+def _calibrated(name: str, precision: LinearPrecision) -> LinearPrecision:
+    if precision.kind is Kind.INT8_STATIC and (precision.low is None or precision.high is None):
+        raise EngineFailed(f"{name} is int8-static but has no observed range; calibrate it first")
+    return precision
 
 
 class NativeSession:
@@ -118,24 +137,6 @@ class NativeSession:
         self._encoder = None
 
 
-class _Format(BaseModel):
-    """How one linear is computed; `low` and `high` bound its input where that was observed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    int8: bool
-    low: float = 0.0
-    high: float = 0.0
-
-    @classmethod
-    def of(cls, name: str, precision: LinearPrecision) -> Self:
-        if precision.kind is not Kind.INT8_STATIC:
-            return cls(int8=precision.kind is Kind.INT8_DYNAMIC)
-        if precision.low is None or precision.high is None:
-            raise EngineFailed(f"{name} is int8-static but has no observed range; calibrate it")
-        return cls(int8=True, low=precision.low, high=precision.high)
-
-
 class _Header(BaseModel):
     """What the tensors beside it belong to."""
 
@@ -143,7 +144,23 @@ class _Header(BaseModel):
 
     format: Literal[1] = 1
     shape: EncoderShape
-    linears: dict[str, _Format]
+    linears: dict[str, LinearPrecision]
+
+
+def _read(folder: Path) -> tuple[_Header, dict[str, ndarray]]:
+    """What `build` wrote; whatever is wrong with it is a BundleError in one line."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        header = _Header.model_validate_json((folder / HEADER_FILE).read_text(encoding="utf-8"))
+        return header, load_file(folder / TENSORS_FILE)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "top level"
+        raise BundleError(f"{folder / HEADER_FILE}: {where}: {first['msg']}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BundleError(f"{folder} cannot be opened: {first_line(error)}") from error
 
 
 class _Saved:
@@ -153,16 +170,6 @@ class _Saved:
         self.header = header
         self._tensors = tensors
         self._kernels = kernels
-
-    @classmethod
-    def open(cls, header: _Header, tensors: Path) -> Self:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        try:
-            return cls(header, load_file(tensors), _kernels())
-        except SafetensorError as error:
-            raise BundleError(f"{tensors} cannot be opened: {error}") from error
 
     def encoder(self, isa: str) -> Any:
         shape, kernels = self.header.shape, self._kernels
@@ -213,9 +220,9 @@ class _Saved:
         found = self.header.linears.get(name)
         bias = self._tensors.get(f"{name}.bias")
         weight = self._tensor(f"{name}.weight")
-        if found is None or not found.int8:
+        if found is None or found.kind not in _INT8:
             return self._kernels.Linear.fp32(weight, bias)
-        span = (found.low, found.high) if calibrated else (0.0, 0.0)
+        span = (found.low or 0.0, found.high or 0.0) if calibrated else (0.0, 0.0)
         return self._kernels.Linear.int8(weight, self._tensor(f"{name}.scale"), bias, *span)
 
     def _norm(self, name: str) -> Any:

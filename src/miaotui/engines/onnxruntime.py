@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU: float, int8-dynamic and int8-static, any shape at any time."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from jaxtyping import Float32
 from numpy import ndarray
@@ -23,6 +23,7 @@ _KINDS = frozenset({Kind.FP32, Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 class OnnxRuntimeEngine(BatchedEngine):
     """`weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI."""
 
+    package: ClassVar[str] = "onnxruntime"
     name: Literal["onnxruntime"] = "onnxruntime"
     weight_bits: Literal[7, 8] = 7
 

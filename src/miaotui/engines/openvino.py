@@ -3,7 +3,7 @@
 import threading
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -31,6 +31,7 @@ class OpenVinoEngine(BatchedEngine):
     `weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI.
     """
 
+    package: ClassVar[str] = "openvino"
     name: Literal["openvino"] = "openvino"
     bf16: bool = False
     weight_bits: Literal[7, 8] = 7

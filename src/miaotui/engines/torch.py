@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from jaxtyping import Float32
 from numpy import ndarray
@@ -22,6 +22,7 @@ _FACTS = "torch.json"
 class TorchEngine(BatchedEngine):
     """Predicting needs torch, and transformers too where the family has no adapter."""
 
+    package: ClassVar[str] = "torch"
     name: Literal["torch"] = "torch"
 
     @classmethod

@@ -9,8 +9,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from miaotui.bundle import Bundle, read_bundle
 from miaotui.cascade import ENGINE_FOLDER, FIRST_FILE
+from miaotui.engines.native import HEADER_FILE, restored
 from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
+from miaotui.engines.onnx_graph import lower
 from miaotui.errors import BundleError, OutputError, RecipeError
+from miaotui.hardware import probe
 from miaotui.models.load import SHAPE_FILE, find_model, load_model
 
 _RENAMED = {"ids": "input_ids", "segments": "attention_mask", "types": "token_type_ids"}
@@ -42,6 +45,9 @@ def _graph(bundle: Bundle) -> onnx.ModelProto:
         return onnx.load(str(engine / ONNX_FILE))
     if (engine / SHAPE_FILE).exists():
         return to_onnx(load_model(find_model(str(engine))), weight_bits=8)
+    if (engine / HEADER_FILE).exists():
+        encoder, precision = restored(engine)
+        return lower(encoder, precision, weight_bits=7 if probe().saturates_int8 else 8)
     raise BundleError(f"{bundle.folder} holds no graph that can be written as ONNX")
 
 

@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -13,6 +15,7 @@ from tokenizers import Tokenizer
 
 from miaotui.errors import ModelError
 from miaotui.tasks.base import Answer, EncodedRows, Task, Text
+from miaotui.tasks.wordpiece import NativeWordPiece, native_wordpiece
 
 TASK_FILE = "task.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -39,6 +42,15 @@ class TextClassification(Task):
     name = "text-classification"
 
     def encode(self, texts: Sequence[Text]) -> EncodedRows:
+        if self._native is None or any(isinstance(text, tuple) for text in texts):
+            return self._encode_stock(texts)
+        return self._native.encode(cast(Sequence[str], texts))
+
+    @cached_property
+    def _native(self) -> NativeWordPiece | None:
+        return native_wordpiece(self.tokenizer, self._encode_stock)
+
+    def _encode_stock(self, texts: Sequence[Text]) -> EncodedRows:
         encodings = [
             encoding
             for first in range(0, len(texts), _ENCODE_ROWS)

@@ -1,0 +1,162 @@
+"""WordPiece of BERT's kind by native code, where it gives the very ids of the stock tokenizer.
+
+The stock tokenizer stays the authority: what its normalizer and pre-tokenizer make of a code point
+is asked of it, one code point at a time, when that is first met; texts with anything whose meaning
+hangs on its neighbours (special tokens, marks that can be reordered) are given to it whole.
+"""
+
+import json
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from miaotui.tasks.base import EncodedRows, joined
+
+_CHARACTER, _WORD, _SPACE = range(3)
+_MOST_POINTS = 50_000
+"""Code points kept in memory; the thousands that a language has, and room."""
+_PROBES = (
+    "",
+    "A warm, funny film!",
+    "don't   stop\tnow\r\n",
+    "Straße ÉCOLE naïve Ångström ﬁne İstanbul ΣΊΣΥΦΟΣ",
+    "这部电影很好看。1,000元",
+    "ひらがな カタカナ 한국어 한국어",
+    "🙂 a\u200bb\u00adc\u0000d\ufffd e\u0301",
+    "x" * 101 + " " + "y" * 100,
+    "[CLS] [MASK] [cls] ##ing",
+    "word " * 600,
+)
+
+Stock = Callable[[Sequence[str]], EncodedRows]
+
+
+class NativeWordPiece:
+    """Encodes single texts; what it leaves over goes to `stock`."""
+
+    def __init__(self, tokenizer: Tokenizer, settings: dict[str, Any], stock: Stock) -> None:
+        self._tokenizer = tokenizer
+        self._settings = settings
+        self._stock = stock
+        self._start_over()
+
+    def _start_over(self) -> None:
+        import miaotui_native
+
+        self._pieces = miaotui_native.WordPiece(**self._settings)
+        self._known = 0
+
+    def encode(self, texts: Sequence[str]) -> EncodedRows:
+        try:
+            ids, lengths, truncated, left_over, unknown = self._pieces.encode(texts)
+        except TypeError:  # not UTF-8, or no text: the stock tokenizer says what is wrong with it
+            return self._stock(texts)
+        if len(unknown):
+            self._learn(set(unknown.tolist()))
+            return self.encode(texts)  # more is unknown only where all was forgotten
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = EncodedRows(ids, starts, None, truncated.astype(bool) if truncated.any() else None)
+        if not len(left_over):
+            return rows
+        order = np.arange(len(texts))
+        order[left_over] = len(texts) + np.arange(len(left_over))
+        rest = self._stock([texts[i] for i in left_over.tolist()])
+        return joined([rows, rest]).select(order)
+
+    def _learn(self, points: set[int]) -> None:
+        if self._known and self._known + len(points) > _MOST_POINTS:
+            self._start_over()
+            return
+        self._known += len(points)
+        for point in points:
+            self._pieces.learn(point, _pieces_of(self._tokenizer, point))
+
+
+def native_wordpiece(tokenizer: Tokenizer, stock: Stock) -> NativeWordPiece | None:
+    """None where the kernels are not installed, or the tokenizer is of another kind."""
+    try:
+        import miaotui_native  # noqa: F401
+    except ImportError:
+        return None
+    settings = _settings(tokenizer)
+    if settings is None:
+        return None
+    found = NativeWordPiece(tokenizer, settings, stock)
+    return found if _same(found.encode(_PROBES), stock(_PROBES)) else None
+
+
+def _settings(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    facts = json.loads(tokenizer.to_str())
+    model, cut = facts["model"], facts.get("truncation")
+    added = facts.get("added_tokens") or []
+    kinds = [(facts.get(part) or {}).get("type") for part in ("normalizer", "pre_tokenizer")]
+    if model["type"] != "WordPiece" or kinds != ["BertNormalizer", "BertPreTokenizer"]:
+        return None
+    if cut is None or cut["stride"] or cut["direction"] != "Right" or facts.get("padding"):
+        return None
+    if any(token["normalized"] or not token["content"] for token in added):
+        return None
+    around = _special_ids(tokenizer)
+    vocabulary: dict[str, int] = model["vocab"]
+    if around is None or model["unk_token"] not in vocabulary:
+        return None
+    prefix = model["continuing_subword_prefix"]
+    return {
+        "starts": list(vocabulary.items()),
+        "continued": [
+            (piece[len(prefix) :], number)
+            for piece, number in vocabulary.items()
+            if piece.startswith(prefix) and piece != prefix
+        ],
+        "unknown": vocabulary[model["unk_token"]],
+        "most_characters": model["max_input_chars_per_word"],
+        "before": around[0],
+        "after": around[1],
+        "specials": [token["content"] for token in added],
+        "most_tokens": cut["max_length"],
+    }
+
+
+def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]] | None:
+    """The ids that stand before and after a text; None where they do not, or have types."""
+    whole, inner = tokenizer.encode("a"), tokenizer.encode("a", add_special_tokens=False).ids
+    mask = whole.special_tokens_mask
+    if 0 not in mask or any(whole.type_ids):
+        return None
+    first = mask.index(0)
+    if whole.ids[first : first + len(inner)] != inner:
+        return None
+    return whole.ids[:first], whole.ids[first + len(inner) :]
+
+
+def _pieces_of(tokenizer: Tokenizer, point: int) -> list[tuple[int, str]] | None:
+    """What a code point becomes; None where that hangs on its neighbours."""
+    if point > 0x10FFFF:
+        return None
+    pieces = []
+    for character in tokenizer.normalizer.normalize_str(chr(point)):
+        parts = [part for part, _ in tokenizer.pre_tokenizer.pre_tokenize_str(f"a{character}b")]
+        roles = {
+            (f"a{character}b",): _CHARACTER,
+            ("a", character, "b"): _WORD,
+            ("a", "b"): _SPACE,
+        }
+        role = roles.get(tuple(parts))
+        if role is None or unicodedata.combining(character):
+            return None
+        pieces.append((role, character))
+    return pieces
+
+
+def _same(ours: EncodedRows, theirs: EncodedRows) -> bool:
+    def cut(rows: EncodedRows) -> list[bool]:
+        return [] if rows.truncated is None else rows.truncated.tolist()
+
+    return (
+        np.array_equal(ours.ids, theirs.ids)
+        and np.array_equal(ours.starts, theirs.starts)
+        and cut(ours) == cut(theirs)
+    )
