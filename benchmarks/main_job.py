@@ -2,12 +2,14 @@
 
     python benchmarks/main_job.py [--seeds 0,1,2] [--objectives throughput,latency]
                                   [--time-budget 20m] [--learning-rates 2e-5,5e-5,1e-4]
+                                  [--only-summary]
 
 A seed changes the split and the training. Each run's document is kept whole, but for the latency
 of every single call, in results/main_job-<objective>-<seed>.json; a run that is there already is
-not repeated. The summary, results/main_job.json, says what all runs come to. The learning rates
-are tried once, on the first seed: each model's validation metric stands in
-results/learning_rate.json, and the first of the rates that is best is the one used for all.
+not repeated. The summary, results/main_job.json, says what all runs come to; `--only-summary`
+writes it of the runs that are there. The learning rates are tried once, on the first seed: each
+model's validation metric stands in results/learning_rate.json, and the first of the rates that is
+best is the one used for all.
 """
 
 import argparse
@@ -35,7 +37,13 @@ def main() -> None:
     options.add_argument("--time-budget", default="20m")
     options.add_argument("--max-drop", default="1%")
     options.add_argument("--learning-rates", default="2e-5,5e-5,1e-4")
+    options.add_argument("--only-summary", action="store_true")
     given = options.parse_args()
+    if given.only_summary:
+        paths = sorted(RESULTS.glob("main_job-*-*.json"))
+        runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        print(write_result("main_job", summary(runs)).read_text(encoding="utf-8"))
+        return
     WORK.mkdir(exist_ok=True)
     rows, unlabelled = WORK / "rows.csv", WORK / "unlabelled.txt"
     write_rows(rows, unlabelled)

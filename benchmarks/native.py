@@ -177,7 +177,9 @@ def measured(
     return values
 
 
-def round_of(run: Callable[[EncodedRows], object], rows: EncodedRows, seconds: float) -> list[float]:
+def round_of(
+    run: Callable[[EncodedRows], object], rows: EncodedRows, seconds: float
+) -> list[float]:
     times: list[float] = []
     while sum(times) < seconds or len(times) < 3:
         began = time.perf_counter()

@@ -4,8 +4,8 @@
 
 Texts are packaged review sentences (English), random mixtures of many scripts, emoji, control
 characters and any code point, and sentences with characters replaced by such. Ids must all be
-equal; the script fails where one is not. Times are of packaged sentences, a thousand at once and one
-by one, both tokenizers interleaved. Result: results/tokenizer.json.
+equal; the script fails where one is not. Times are of packaged sentences, a thousand at once and
+one by one, both tokenizers interleaved. Result: results/tokenizer.json.
 """
 
 import argparse
@@ -80,7 +80,9 @@ def compare(task: TextClassification, sentences: list[str], count: int) -> int:
     for first in range(0, count, BATCH):
         texts = [varied(draw, sentences) for _ in range(min(BATCH, count - first))]
         ours, theirs = task.encode(texts), task._encode_stock(texts)
-        if not (np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.starts, theirs.starts)):
+        if not (
+            np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.starts, theirs.starts)
+        ):
             for i, text in enumerate(texts):
                 if ours.select([i]).ids.tolist() != theirs.select([i]).ids.tolist():
                     sys.exit(f"other ids for {text!r}")

@@ -27,21 +27,30 @@ static inline Floats magnitude(Floats a) { return larger(a, -a); }
 
 static inline Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }
 
-// Sums and maxima go lane by lane from the left, so that they do not depend on the compiler.
+// The same values, those `by` lanes higher first.
+static inline Floats turned(Floats v, int by) {
+#if defined(__clang__)
+  Floats out;
+  for (int i = 0; i < kWidth; ++i) out[i] = v[(i + by) % kWidth];
+  return out;
+#else
+  Ints lanes;
+  for (int i = 0; i < kWidth; ++i) lanes[i] = (i + by) % kWidth;
+  return __builtin_shuffle(v, lanes);
+#endif
+}
+
+// Sums and maxima fold the upper half onto the lower, so that they do not depend on the compiler.
 static inline float sum_of(Floats v) {
-  float lanes[kWidth];
-  store(lanes, v);
-  for (int half = kWidth / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  return lanes[0];
+#pragma GCC unroll 8
+  for (int half = kWidth / 2; half > 0; half /= 2) v += turned(v, half);
+  return v[0];
 }
 
 static inline float largest_of(Floats v) {
-  float lanes[kWidth];
-  store(lanes, v);
-  for (int half = kWidth / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-  return lanes[0];
+#pragma GCC unroll 8
+  for (int half = kWidth / 2; half > 0; half /= 2) v = larger(v, turned(v, half));
+  return v[0];
 }
 
 // e^x to 2 units in the last place; x at or below -87 gives 1.6e-38 instead of less.

@@ -1,5 +1,6 @@
 """Which recipes are tried: pure functions of the machine, the rows and what led."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import tiny_context
 import tiny_encoder
 from miaotui.budget import Objective
 from miaotui.engines.layouts import Packed, Padded
+from miaotui.engines.native import NativeEngine
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
 from miaotui.errors import EngineUnavailable
@@ -17,7 +19,7 @@ from miaotui.recovery.settings import Distillation
 from miaotui.search import planner
 from miaotui.search.trials import Trial
 from miaotui.tasks.text_classification import Problem
-from miaotui.techniques import BFloat16, DropLayers, Int8Static, PruneStructure
+from miaotui.techniques import BFloat16, DropLayers, Int8Dynamic, Int8Static, PruneStructure
 
 ENGINES = ("torch", "onnxruntime", "openvino")
 RUNTIME = Recipe(
@@ -59,6 +61,20 @@ def test_latency_refines_threads_and_throughput_streams(tmp_path: Path) -> None:
     assert all(move.engine.threads == 1 for move in latency)
     assert {move.engine.layout.kind for move in bulk} == {"packed", "bucketed"}
     assert all(move.steps == RUNTIME.steps for move in [*latency, *bulk])
+
+
+def test_the_native_engine_is_tried_first_and_has_no_layouts(tmp_path: Path) -> None:
+    context = tiny_context.context(tmp_path)
+    moves = planner.first_moves(context, ("torch", "native", "openvino"))
+    native = [move for move in moves if move.engine.name == "native"]
+    assert moves[1:4] == native
+    assert [[type(s) for s in move.steps] for move in native] == [[Int8Static], [Int8Dynamic], []]
+    trial = Trial(recipe=native[0], origin="free")
+    assert planner.refined_moves(context, trial, Objective.THROUGHPUT) == []
+    two = replace(context, cores=2)
+    (alone,) = planner.refined_moves(two, trial, Objective.LATENCY)
+    assert alone.engine == NativeEngine(threads=1)
+    assert planner.ladder_recipes(native[0]) == (Recipe(engine=NativeEngine()),) * 2
 
 
 def test_the_ladder_goes_from_the_engine_as_it_comes_to_its_layout() -> None:

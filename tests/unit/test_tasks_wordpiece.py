@@ -15,7 +15,7 @@ from tiny import tiny_tokenizer
 
 ALPHABETS = (
     "abcdefghijklmnopqrstuvwxyz      .,;!?'-",
-    "ABC xyz 0123456789 #@[]()<>_^`{|}~\\\"$%&*+/=:",
+    'ABC xyz 0123456789 #@[]()<>_^`{|}~\\"$%&*+/=:',
     "éèêëàâäçñöüßøåæœÉÀÇŠžİıΣςσΑάЁёЙй ﬁﬂ",
     "这部电影很好看剧情拖沓演员也不行，。！？「」　",
     "ひらがなカタカナーｶﾞ한국어각각ไทยहिन्दी",
@@ -68,9 +68,7 @@ def test_ids_are_the_stock_tokenizers(task: TextClassification) -> None:
         texts = [random_text(draw) for _ in range(200)]
         ours, theirs = task.encode(texts), task._encode_stock(texts)
         wrong = [
-            text
-            for i, text in enumerate(texts)
-            if not same(ours.select([i]), theirs.select([i]))
+            text for i, text in enumerate(texts) if not same(ours.select([i]), theirs.select([i]))
         ]
         assert wrong == []
         assert same(ours, theirs)
