@@ -100,7 +100,7 @@ struct State {
   int stride = 0;
 };
 
-// Scratch of one team; see workspace.hpp for who sizes it.
+// Scratch of one team; Encoder::Scratch sizes it.
 struct Workspace {
   State state, picked, context, inner, rank;
   float* sum = nullptr;  // [tokens][hidden stride]

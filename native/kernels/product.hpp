@@ -12,7 +12,9 @@ constexpr int kVectors = kPanel / kWidth;
 struct ToFloats {
   float* out;
   int stride;
-  void operator()(int row, int column, Floats v) const { store(out + row * stride + column, v); }
+  void operator()(int row, int column, Floats v) const {
+    store(out + static_cast<std::ptrdiff_t>(row) * stride + column, v);
+  }
 };
 
 struct ToSum {  // with a residual

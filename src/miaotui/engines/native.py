@@ -29,7 +29,7 @@ ISA_VARIABLE = "MIAOTUI_ISA"
 _INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 _KINDS = _INT8 | {Kind.FP32}
 _MISSING = (
-    "its kernels are not installed; with a C++ compiler (Debian and Ubuntu: the package g++) "
+    "native's kernels are not installed; with a C++ compiler (Debian and Ubuntu: the package g++) "
     "run make setup, or pip install ./native from the source"
 )
 _ROWS_A_CALL = 4096
@@ -49,7 +49,7 @@ class NativeEngine(EngineBase):
 
     @classmethod
     def unavailable(cls, machine: Machine) -> str | None:
-        return None if "miaotui-native" in machine.versions else f"native: {_MISSING}"
+        return None if cls.package in machine.versions else _MISSING
 
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         if not model.has_adapter:
@@ -248,5 +248,5 @@ def _kernels() -> Any:
     try:
         import miaotui_native
     except ImportError as error:
-        raise EngineUnavailable(f"native: {_MISSING}") from error
+        raise EngineUnavailable(_MISSING) from error
     return miaotui_native

@@ -8,6 +8,7 @@ hangs on its neighbours (special tokens, marks that can be reordered) are given 
 import json
 import unicodedata
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -77,11 +78,7 @@ class NativeWordPiece:
 
 def native_wordpiece(tokenizer: Tokenizer, stock: Stock) -> NativeWordPiece | None:
     """None where the kernels are not installed, or the tokenizer is of another kind."""
-    try:
-        import miaotui_native  # noqa: F401
-    except ImportError:
-        return None
-    settings = _settings(tokenizer)
+    settings = _settings(tokenizer) if find_spec("miaotui_native") else None
     if settings is None:
         return None
     found = NativeWordPiece(tokenizer, settings, stock)
