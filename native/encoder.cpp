@@ -27,6 +27,32 @@ void require_width(int width, const char* name) {
           std::string(name) + " is " + std::to_string(width) + "; expected 1 to 65536");
 }
 
+// Longest rows first, in chunks small enough that every thread gets several.
+Chunks cut(const Rows& rows, int threads) {
+  const auto length = [&rows](std::int64_t r) { return rows.starts[r + 1] - rows.starts[r]; };
+  std::vector<std::int64_t> order(rows.count);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
+  const std::int64_t share =
+      rows.starts[rows.count] / (static_cast<std::int64_t>(threads) * kChunksPerThread);
+  const std::int64_t wanted =
+      std::clamp<std::int64_t>(share, kLeastChunkTokens, kChunkTokens);
+  Chunks chunks;
+  std::int64_t tokens = 0;
+  for (const std::int64_t r : order) {
+    const std::int64_t needs = std::max<std::int64_t>(length(r), 1);
+    if (chunks.rows.empty() || tokens + needs > wanted) {
+      chunks.rows.emplace_back();
+      tokens = 0;
+    }
+    chunks.rows.back().push_back(r);
+    tokens += needs;
+    chunks.most_tokens = std::max(chunks.most_tokens, static_cast<int>(tokens));
+  }
+  return chunks;
+}
+
 }  // namespace
 
 // Memory of one team, for chunks of up to so many tokens.
@@ -260,46 +286,31 @@ void Encoder::run(const Rows& rows, int threads, float* logits) {
   check(rows);
   if (rows.count == 0) return;
   threads = std::max(threads, 1);
-  std::vector<std::int64_t> order(rows.count);
-  std::iota(order.begin(), order.end(), 0);
-  const auto length = [&rows](std::int64_t r) { return rows.starts[r + 1] - rows.starts[r]; };
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
-  const std::int64_t total = rows.starts[rows.count];
-  const std::int64_t wanted = std::clamp<std::int64_t>(
-      total / (static_cast<std::int64_t>(threads) * kChunksPerThread), kLeastChunkTokens,
-      kChunkTokens);
-  std::vector<std::vector<std::int64_t>> chunks;
-  std::int64_t room = 0;
-  int most = 0, tokens = 0;
-  for (const std::int64_t r : order) {
-    const std::int64_t needs = std::max<std::int64_t>(length(r), 1);
-    if (chunks.empty() || needs > room) {
-      chunks.emplace_back();
-      room = std::max(wanted, needs);
-      tokens = 0;
-    }
-    chunks.back().push_back(r);
-    room -= needs;
-    tokens += static_cast<int>(needs);
-    most = std::max(most, tokens);
-  }
-  if (chunks.size() == 1) {  // one for all: every step is shared
-    std::unique_ptr<Scratch> scratch = borrow(most, threads);
-    Barrier barrier(threads);
-    pool_.run(threads, [&](int member, int members) {
-      run_chunk(rows, chunks[0], *scratch, Team{member, members, &barrier}, logits);
-    });
-    give_back(std::move(scratch));
-    return;
-  }
-  const int teams = static_cast<int>(std::min<std::size_t>(threads, chunks.size()));
+  const Chunks chunks = cut(rows, threads);
+  if (chunks.rows.size() == 1)
+    run_as_team(rows, chunks, threads, logits);
+  else
+    run_side_by_side(rows, chunks, threads, logits);
+}
+
+void Encoder::run_as_team(const Rows& rows, const Chunks& chunks, int threads, float* logits) {
+  std::unique_ptr<Scratch> scratch = borrow(chunks.most_tokens, threads);
+  Barrier barrier(threads);
+  pool_.run(threads, [&](int member, int members) {
+    run_chunk(rows, chunks.rows[0], *scratch, Team{member, members, &barrier}, logits);
+  });
+  give_back(std::move(scratch));
+}
+
+void Encoder::run_side_by_side(const Rows& rows, const Chunks& chunks, int threads,
+                               float* logits) {
+  const int teams = static_cast<int>(std::min<std::size_t>(threads, chunks.rows.size()));
   std::vector<std::unique_ptr<Scratch>> scratches(teams);
-  for (auto& scratch : scratches) scratch = borrow(most, 1);
+  for (auto& scratch : scratches) scratch = borrow(chunks.most_tokens, 1);
   std::atomic<std::size_t> next{0};
   pool_.run(teams, [&](int member, int) {
-    for (std::size_t c = next++; c < chunks.size(); c = next++)
-      run_chunk(rows, chunks[c], *scratches[member], Team{}, logits);
+    for (std::size_t c = next++; c < chunks.rows.size(); c = next++)
+      run_chunk(rows, chunks.rows[c], *scratches[member], Team{}, logits);
   });
   for (auto& scratch : scratches) give_back(std::move(scratch));
 }

@@ -50,6 +50,12 @@ struct Rows {
   std::int64_t count = 0;
 };
 
+// Whole rows to go through the network together, by their numbers, and the tokens of the largest.
+struct Chunks {
+  std::vector<std::vector<std::int64_t>> rows;
+  int most_tokens = 0;
+};
+
 // Built layer by layer, then run; every size is checked as it comes (std::invalid_argument).
 class Encoder {
  public:
@@ -68,12 +74,12 @@ class Encoder {
 
  private:
   struct Scratch;
-  struct Job;
-  struct Layer;
 
   void check(const Rows& rows) const;
   std::unique_ptr<Scratch> borrow(int tokens, int members);
   void give_back(std::unique_ptr<Scratch> scratch);
+  void run_as_team(const Rows& rows, const Chunks& chunks, int threads, float* logits);
+  void run_side_by_side(const Rows& rows, const Chunks& chunks, int threads, float* logits);
   void run_chunk(const Rows& rows, const std::vector<std::int64_t>& chosen, Scratch& scratch,
                  const Team& team, float* logits) const;
   const float* keep(const std::vector<float>& values, int width, const char* name);

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU: float, bf16 where the processor computes in it, int8-static."""
 
 import threading
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -82,15 +82,29 @@ def _openvino() -> Any:
     return openvino
 
 
-_FIRST_CALL = threading.Lock()
-"""Held by calls until one has ended. The bindings fill a static on their first call and take the
-GIL while they do: two threads that are the first together wait for each other for ever."""
+class FirstAlone:
+    """Lets one call end before any other begins; from then on all run as they come."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._over = False
+
+    def __call__(self, call: Callable[[], object]) -> None:
+        if self._over:
+            call()
+            return
+        with self._lock:
+            call()
+            self._over = True
+
+
+_FIRST_CALL = FirstAlone()
+"""The bindings fill a static on their first call and take the GIL while they do: two threads that
+are the first together wait for each other for ever."""
 
 
 class _Runner:
     """One compiled network a shape (a single one where shapes are free), a request a thread."""
-
-    _called = False
 
     def __init__(self, openvino: Any, network: Any, settings: dict[str, Any], fixed: bool) -> None:
         self._openvino = openvino
@@ -105,16 +119,11 @@ class _Runner:
     def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
         try:
             request = self._request(batch.shape if self._fixed else None)
-            self._infer(request, feeds(batch, self._inputs))
+            inputs = feeds(batch, self._inputs)
+            _FIRST_CALL(lambda: request.infer(inputs, share_inputs=True))
         except RuntimeError as error:
             raise EngineFailed(f"openvino: {first_line(error)}") from error
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
-
-    @staticmethod
-    def _infer(request: Any, arrays: dict[str, ndarray]) -> None:
-        with nullcontext() if _Runner._called else _FIRST_CALL:
-            request.infer(arrays, share_inputs=True)
-            _Runner._called = True
 
     def _request(self, shape: tuple[int, int, int] | None) -> Any:
         requests = self._local.__dict__.setdefault("requests", {})
