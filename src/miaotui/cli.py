@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from miaotui.budget import Budget, Objective, parse_bytes, parse_drop, parse_duration
-from miaotui.errors import BudgetError, MiaotuiError
+from miaotui.errors import BudgetError, MiaotuiError, first_fault
 from miaotui.quiet import silence_telemetry
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
             _say(f"error: {error}")
             raise typer.Exit(2) from None
         except ValidationError as error:
-            first = error.errors()[0]
-            _say(f"error: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+            _say(f"error: {first_fault(error)}")
             raise typer.Exit(2) from None
         except OSError as error:
             _say(f"error: {error.filename or 'a file'}: {error.strerror or error}")

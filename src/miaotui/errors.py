@@ -1,5 +1,10 @@
 """Every error a user can cause. The CLI prints one in one line and exits with status 2."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 def first_line(error: BaseException) -> str:
     """What an error of a library says first, past where in its code it says it; its kind where it
@@ -7,6 +12,12 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith("Exception from")]
     return (told or lines or [type(error).__name__])[0]
+
+
+def first_fault(error: "ValidationError") -> str:
+    """The first field that pydantic found wrong, and what is wrong with it."""
+    fault = error.errors()[0]
+    return f"{'.'.join(map(str, fault['loc'])) or 'top level'}: {fault['msg']}"
 
 
 class MiaotuiError(Exception):

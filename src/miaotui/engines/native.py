@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from miaotui.engines.base import EngineBase, RowRunner
 from miaotui.engines.int8_weights import quantize_weights
-from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
+from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_fault, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind, LinearPrecision, Precision
 from miaotui.models.shape import EncoderShape, LayerShape
@@ -156,9 +156,7 @@ def _read(folder: Path) -> tuple[_Header, dict[str, ndarray]]:
         header = _Header.model_validate_json((folder / HEADER_FILE).read_text(encoding="utf-8"))
         return header, load_file(folder / TENSORS_FILE)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "top level"
-        raise BundleError(f"{folder / HEADER_FILE}: {where}: {first['msg']}") from error
+        raise BundleError(f"{folder / HEADER_FILE}: {first_fault(error)}") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise BundleError(f"{folder} cannot be opened: {first_line(error)}") from error
 
