@@ -3,6 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-stamp
 NATIVE := .venv/.native-stamp
 READY := $(STAMP) $(NATIVE)
+SECONDS ?= 600
 
 # Models and rows come with installed packages: nothing here may reach a model hub.
 export HF_HUB_OFFLINE := 1
@@ -10,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check sanitize bench clean
+.PHONY: help setup demo test check sanitize fuzz bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +63,9 @@ check: $(READY)  ## lint, formatting, types, and the architecture's rules
 
 sanitize:  ## run the native engine's own tests under the address, undefined and thread sanitizers
 	bash native/tests/sanitize.sh
+
+fuzz: $(READY)  ## feed the native engine spoilt files and random tokenizers for SECONDS (600)
+	bash native/tests/fuzz.sh $(SECONDS)
 
 bench: $(READY)  ## measure the main job against its rivals
 	$(BIN)/python benchmarks/main_job.py

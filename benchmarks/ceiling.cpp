@@ -6,6 +6,10 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#if defined(__AMX_INT8__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace {
 
@@ -27,6 +31,29 @@ void report(const char* name, void (*burn)(long), double operations) {
   burn(kRounds / 10);
   std::printf("%s %.1f\n", name, operations * kSums * kRounds / best_seconds(burn, kRounds) / 1e9);
 }
+
+#if defined(__AMX_INT8__)
+// Four tiles of sums, as many as a product keeps; three products of each a round.
+void int8_amx(long rounds) {
+  for (long r = 0; r < rounds; ++r)
+    for (int i = 0; i < kSums / 4; ++i) {
+      _tile_dpbusd(0, 4, 6);
+      _tile_dpbusd(1, 4, 7);
+      _tile_dpbusd(2, 5, 6);
+      _tile_dpbusd(3, 5, 7);
+    }
+}
+
+bool tiles_are_ready() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  if (syscall(SYS_arch_prctl, kRequestPermission, kTileData) != 0) return false;
+  alignas(64) static unsigned char configuration[64] = {1};
+  for (int t = 0; t < 8; ++t) configuration[16 + 2 * t] = 64, configuration[48 + t] = 16;
+  asm volatile("" : : "r"(configuration) : "memory");
+  _tile_loadconfig(configuration);
+  return true;
+}
+#endif
 
 #if defined(__AVX512VNNI__)
 void int8_vnni(long rounds) {
@@ -81,6 +108,9 @@ void int8_avx2(long rounds) {
 }  // namespace
 
 int main() {
+#if defined(__AMX_INT8__)
+  if (tiles_are_ready()) report("int8_amx", int8_amx, 2 * 16 * 16 * 64);
+#endif
 #if defined(__AVX512VNNI__)
   report("int8_avx512_vnni", int8_vnni, 128);
 #endif

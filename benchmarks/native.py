@@ -5,19 +5,22 @@
 
 Random weights in the shapes of MiniLM-L6 (22M parameters), DistilBERT and BERT-base; sentences of
 natural length, and rows that are all of one length. No tokenization: this is the engines' own time.
+Lesser kernels that run here (MIAOTUI_ISA) stand beside the best as native-int8-dynamic:NAME.
 Contenders are interleaved round by round in one process; a round of throughput takes `--seconds` or
 more, one of latency as long with single rows. The processor's ceiling (registers only, no loads) is
-measured in the same run by ceiling.cpp, where there is a C++ compiler. Result: results/native.json
-with every round's value.
+measured in the same run by ceiling.cpp, where there is a C++ compiler. Results, a model each:
+results/native-MODEL.json with every round's value.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from miaotui.engines.base import EngineBase, Session
 from miaotui.engines.layouts import Bucketed, Packed, Padded
-from miaotui.engines.native import NativeEngine
+from miaotui.engines.native import ISA_VARIABLE, NativeEngine
 from miaotui.engines.openvino import SINGLE_EDGES, OpenVinoEngine
 from miaotui.hardware import probe
 from miaotui.measure.statistics import ratio_interval
@@ -51,6 +54,8 @@ SHAPES = {
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 STOCK = ("onnxruntime-dynamic-int8", "openvino", "openvino-nncf-int8", "torch-eager-bf16")
 SENTENCES = 512
+SHARES = {"minilm": 1, "distilbert": 4, "bert": 8}
+"""Larger models get a batch of so many times fewer tokens, so that no call takes minutes."""
 BATCH_TOKENS = 4096
 
 Contenders = dict[str, Callable[[EncodedRows], object]]
@@ -66,15 +71,13 @@ def main() -> None:
     silence_telemetry()
     lengths = [int(length) for length in given.lengths.split(",")]
     sentences = natural_sentences()
-    found: dict[str, Any] = {"conditions": conditions(), "ceiling": ceiling(), "models": {}}
     for name in given.models.split(","):
+        facts: dict[str, Any] = {"conditions": conditions(), "ceiling": ceiling()}
         with tempfile.TemporaryDirectory() as folder:
             contenders = opened(name, Path(folder), sentences)
-            measured = workloads(contenders, sentences, lengths, given.rounds, given.seconds)
-        found["models"][name] = {"shape": SHAPES[name], "workloads": measured}
-        write_result("native", found)
-    for name, facts in found["models"].items():
-        for line in table(facts["workloads"]):
+            measured = workloads(name, contenders, sentences, lengths, given)
+        write_result(f"native-{name}", facts | {"shape": SHAPES[name], "workloads": measured})
+        for line in table(measured):
             print(f"{name:11s} {line}")
 
 
@@ -107,6 +110,10 @@ def opened(name: str, folder: Path, sentences: EncodedRows) -> Contenders:
         prepared = technique.prepare(model, calibration) if technique else model
         engine.build(prepared, calibration, folder / title)
         found[title] = engine.open(folder / title, machine.cores).run
+    for isa in lesser_kernels():
+        with forced(isa):
+            title = "native-int8-dynamic"
+            found[f"{title}:{isa}"] = NativeEngine().open(folder / title, machine.cores).run
     stock = Stock(
         PaddedClassifier(module, True), sentences, folder / "stock", machine.cores,
         machine.saturates_int8,
@@ -118,6 +125,22 @@ def opened(name: str, folder: Path, sentences: EncodedRows) -> Contenders:
     return found
 
 
+def lesser_kernels() -> list[str]:
+    """What runs here besides the best, but for portable code."""
+    import miaotui_native
+
+    return [isa for isa in miaotui_native.kernels_here()[1:] if isa != "portable"]
+
+
+@contextmanager
+def forced(isa: str) -> Iterator[None]:
+    os.environ[ISA_VARIABLE] = isa
+    try:
+        yield
+    finally:
+        del os.environ[ISA_VARIABLE]
+
+
 def ours(bf16: bool) -> list[tuple[str, EngineBase, Any]]:
     """The native engine, and OpenVINO in the layouts that its users would have to write."""
     packed = {"layout": Packed(batch=8, block_tokens=128), "streams": 2}
@@ -125,6 +148,7 @@ def ours(bf16: bool) -> list[tuple[str, EngineBase, Any]]:
     chosen: list[tuple[str, EngineBase, Any]] = [
         ("native-int8-dynamic", NativeEngine(), Int8Dynamic()),
         ("native-int8-static", NativeEngine(), Int8Static()),
+        ("native-bf16", NativeEngine(), BFloat16()),
         ("native-fp32", NativeEngine(), None),
     ]
     for layout, settings in (("packed", packed), ("fixed-shapes", fixed)):
@@ -138,18 +162,31 @@ def ours(bf16: bool) -> list[tuple[str, EngineBase, Any]]:
 
 
 def workloads(
-    contenders: Contenders, sentences: EncodedRows, lengths: list[int], rounds: int, seconds: float
+    model: str,
+    contenders: Contenders,
+    sentences: EncodedRows,
+    lengths: list[int],
+    given: argparse.Namespace,
 ) -> dict[str, Any]:
-    draw = np.random.default_rng(0)
+    draw, share = np.random.default_rng(0), SHARES[model]
+    began, count = time.perf_counter(), 1 + 2 * len(lengths)
+    found: dict[str, Any] = {}
 
     def rows_of(length: int, count: int) -> EncodedRows:
         return encoded_rows(draw.integers(1000, VOCABULARY, (count, length)).tolist())
 
-    found = {"sentences": measured(contenders, sentences, rounds, seconds, batches=True)}
+    def measure(workload: str, rows: EncodedRows, batches: bool) -> None:
+        say(f"{model}: {workload}, {rows.total_tokens} tokens")
+        found[workload] = measured(contenders, rows, given.rounds, given.seconds, batches)
+        left = (time.perf_counter() - began) / len(found) * (count - len(found))
+        say(f"{model}: {len(found)} of {count} workloads, about {left:.0f} s left")
+
+    some = sentences.select(np.arange(len(sentences) // share))
+    measure("sentences", some, batches=True)
     for length in lengths:
-        many, one = rows_of(length, max(8, BATCH_TOKENS // length)), rows_of(length, 1)
-        found[f"batch-{length}"] = measured(contenders, many, rounds, seconds, batches=True)
-        found[f"single-{length}"] = measured(contenders, one, rounds, seconds, batches=False)
+        many = rows_of(length, BATCH_TOKENS // share // length)
+        measure(f"batch-{length}", many, batches=True)
+        measure(f"single-{length}", rows_of(length, 1), batches=False)
     return found
 
 
@@ -158,7 +195,6 @@ def measured(
 ) -> dict[str, Any]:
     """By contender, every round's tokens/s (batches) or milliseconds: the round's median and its
     99th percentile (single rows)."""
-    say(f"{len(rows)} rows of {rows.total_tokens} tokens in all")
     values: dict[str, dict[str, list[float]]] = {
         name: {"tokens_per_s": []} if batches else {"p50_ms": [], "p99_ms": []}
         for name in contenders
@@ -181,7 +217,7 @@ def round_of(
     run: Callable[[EncodedRows], object], rows: EncodedRows, seconds: float
 ) -> list[float]:
     times: list[float] = []
-    while sum(times) < seconds or len(times) < 3:
+    while sum(times) < seconds or not times:
         began = time.perf_counter()
         run(rows)
         times.append(time.perf_counter() - began)
@@ -195,7 +231,7 @@ def table(found: dict[str, Any]) -> list[str]:
         metric = "tokens_per_s" if "tokens_per_s" in next(iter(values.values())) else "p50_ms"
         higher = metric == "tokens_per_s"
         best = max if higher else min
-        natives = [name for name in values if name.startswith("native-int8")]
+        natives = [n for n in values if n.startswith("native-int8") and ":" not in n]
         others = [name for name in values if not name.startswith("native")]
         mine = best(natives, key=lambda n: np.median(values[n][metric]))
         theirs = best(others, key=lambda n: np.median(values[n][metric]))

@@ -3,9 +3,10 @@
     python benchmarks/tokenizer.py [--texts 1000000]
 
 Texts are packaged review sentences (English), random mixtures of many scripts, emoji, control
-characters and any code point, and sentences with characters replaced by such. Ids must all be
-equal; the script fails where one is not. Times are of packaged sentences, a thousand at once and
-one by one, both tokenizers interleaved. Result: results/tokenizer.json.
+characters and any code point, and sentences with characters replaced by such; every other batch is
+of pairs. Ids and types must all be equal; the script fails where one is not. Times are of packaged
+sentences, a thousand at once and one by one, and of pairs of them, both tokenizers interleaved.
+Result: results/tokenizer.json.
 """
 
 import argparse
@@ -56,6 +57,7 @@ def main() -> None:
         "texts_left_to_stock": left_over,
         "batches": timed(task, sentences, 1000),
         "single": timed(task, sentences, 1),
+        "pairs": timed(task, list(zip(sentences[::2], sentences[1::2], strict=False)), 1000),
     }
     print(write_result("tokenizer", found).read_text(encoding="utf-8"))
 
@@ -78,18 +80,30 @@ def compare(task: TextClassification, sentences: list[str], count: int) -> int:
 
     task._native._stock = counting
     for first in range(0, count, BATCH):
-        texts = [varied(draw, sentences) for _ in range(min(BATCH, count - first))]
+        texts: list[Any] = [varied(draw, sentences) for _ in range(min(BATCH, count - first))]
+        if first // BATCH % 2:
+            texts = list(zip(texts[::2], texts[1::2], strict=True))
         ours, theirs = task.encode(texts), task._encode_stock(texts)
-        if not (
-            np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.starts, theirs.starts)
-        ):
+        if not same(ours, theirs):
             for i, text in enumerate(texts):
-                if ours.select([i]).ids.tolist() != theirs.select([i]).ids.tolist():
+                if not same(ours.select([i]), theirs.select([i])):
                     sys.exit(f"other ids for {text!r}")
         if first % 100_000 == 0:
             sys.stderr.write(f"{first} of {count} texts are equal\n")
     task._native._stock = original
     return left_over
+
+
+def same(ours: EncodedRows, theirs: EncodedRows) -> bool:
+    ours_types, theirs_types = (
+        np.zeros_like(rows.ids) if rows.type_ids is None else rows.type_ids
+        for rows in (ours, theirs)
+    )
+    return (
+        np.array_equal(ours.ids, theirs.ids)
+        and np.array_equal(ours.starts, theirs.starts)
+        and np.array_equal(ours_types, theirs_types)
+    )
 
 
 def varied(draw: random.Random, sentences: list[str]) -> str:
@@ -110,11 +124,11 @@ def character(draw: random.Random) -> str:
     return "?" if 0xD800 <= point < 0xE000 else chr(point)
 
 
-def timed(task: TextClassification, sentences: list[str], batch: int) -> dict[str, Any]:
-    """Microseconds a text, round by round."""
+def timed(task: TextClassification, sentences: list[Any], batch: int) -> dict[str, Any]:
+    """Microseconds a text or a pair, round by round."""
     chosen = sentences[: 4 * batch if batch > 1 else 2000]
     parts = [chosen[i : i + batch] for i in range(0, len(chosen), batch)]
-    ways: dict[str, Callable[[list[str]], EncodedRows]] = {
+    ways: dict[str, Callable[[list[Any]], EncodedRows]] = {
         "native": task.encode,
         "stock": task._encode_stock,
     }

@@ -10,7 +10,10 @@ namespace {
 
 const Kernels* const kBestFirst[] = {
 #if defined(__x86_64__)
+    &kAmx,
+    &kAvx512Bf16,
     &kAvx512Vnni,
+    &kAvxVnni,
     &kAvx2,
 #endif
     &kPortable,

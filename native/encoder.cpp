@@ -60,11 +60,13 @@ struct Encoder::Scratch {
   int tokens, members;
   Workspace work;
   std::vector<Aligned<float>> floats;
+  std::vector<Aligned<std::uint16_t>> halves;
   std::vector<Aligned<std::uint8_t>> codes;
   std::vector<std::int32_t> starts, ids, types;
   Aligned<float> logits;
 
-  Scratch(const Encoder& encoder, int tokens, int members) : tokens(tokens), members(members) {
+  Scratch(const Encoder& encoder, int most_tokens, int members)
+      : tokens(rounded_up(most_tokens, kRowStep)), members(members) {
     const NetworkView& net = encoder.net_;
     const int hidden = rounded_up(net.hidden, kColumns);
     work.head_stride = rounded_up(std::max(encoder.widest_heads_, 1), kColumns);
@@ -95,8 +97,10 @@ struct Encoder::Scratch {
   float* values(int stride) { return region(static_cast<std::size_t>(tokens) * stride); }
 
   State state(int stride) {
-    codes.push_back(aligned_zeros<std::uint8_t>(static_cast<std::size_t>(tokens) * stride));
-    return {values(stride), codes.back().get(), values(1), stride};
+    const std::size_t size = static_cast<std::size_t>(tokens) * stride;
+    halves.push_back(aligned_zeros<std::uint16_t>(size));
+    codes.push_back(aligned_zeros<std::uint8_t>(size));
+    return {values(stride), halves.back().get(), codes.back().get(), values(1), stride};
   }
 };
 
@@ -165,7 +169,7 @@ const LinearView& Encoder::linear(const PlainLinear& plain, int inputs, int outp
     require_width(plain.inputs, name);
     widest_rank_ = std::max(widest_rank_, plain.inputs);
   }
-  linears_.push_back(std::make_unique<PackedLinear>(plain, kernels_.panel, spread_out, spread_in,
+  linears_.push_back(std::make_unique<PackedLinear>(plain, kernels_.panels, spread_out, spread_in,
                                                     factor));
   return linears_.back()->view();
 }

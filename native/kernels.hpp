@@ -1,4 +1,4 @@
-// What an instruction set gives: its forward pass, and the panel that its weights are packed in.
+// What an instruction set gives: its forward pass, and how its weights are packed.
 #pragma once
 
 #include <cstring>
@@ -10,12 +10,12 @@ namespace miaotui {
 
 struct Kernels {
   const char* name;
-  int panel;    // columns
+  Panels panels;
   bool (*runs_here)();
   void (*forward)(const NetworkView&, const Chunk&, const Workspace&, const Team&);
   int attention_rows;
 };
 
-extern const Kernels kAvx512Vnni, kAvx2, kPortable;
+extern const Kernels kAmx, kAvx512Bf16, kAvx512Vnni, kAvxVnni, kAvx2, kPortable;
 
 }  // namespace miaotui

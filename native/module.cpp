@@ -26,6 +26,7 @@ using Bias = std::optional<Array<float, 1>>;
 // Keeps a copy of what a PlainLinear borrows, until the encoder has packed it.
 struct OwnedLinear : PlainLinear {
   std::vector<std::int8_t> owned_codes;
+  std::vector<std::uint16_t> owned_halves;
   std::vector<float> owned_scales, owned_values, owned_bias;
 };
 
@@ -66,8 +67,21 @@ std::shared_ptr<OwnedLinear> int8_linear(const Array<std::int8_t, 2>& codes,
   linear->codes = linear->owned_codes.data();
   linear->owned_scales = copied(scales);
   linear->scales = linear->owned_scales.data();
+  constexpr float most = 1e30f;  // so that a range and its scale are finite too
+  if (!(low >= -most && high <= most))
+    throw std::invalid_argument("a linear's input range is not finite");
   linear->input_low = low;
   linear->input_high = high;
+  return linear;
+}
+
+std::shared_ptr<OwnedLinear> bf16_linear(const Array<std::uint16_t, 2>& weights,
+                                         const Bias& bias) {
+  auto linear = std::make_shared<OwnedLinear>();
+  set_sizes(*linear, weights.shape(0), weights.shape(1), bias);
+  linear->format = Format::bf16;
+  linear->owned_halves = copied(weights);
+  linear->halves = linear->owned_halves.data();
   return linear;
 }
 
@@ -81,6 +95,13 @@ auto owning(std::vector<T>&& values) {
   return nb::ndarray<nb::numpy, T, nb::ndim<1>>(kept->data(), {kept->size()}, owner);
 }
 
+nb::tuple arrays(Encoded&& found) {
+  return nb::make_tuple(owning(std::move(found.ids)), owning(std::move(found.types)),
+                        owning(std::move(found.lengths)), owning(std::move(found.truncated)),
+                        owning(std::move(found.left_over)),
+                        owning(std::move(found.unknown_points)));
+}
+
 using Entries = std::vector<std::pair<std::string, std::int32_t>>;
 using SharedLinear = std::shared_ptr<OwnedLinear>;
 
@@ -91,6 +112,7 @@ PlainLinear plain(const SharedLinear& linear) { return linear ? *linear : PlainL
 NB_MODULE(miaotui_native, module) {
   nb::class_<OwnedLinear>(module, "Linear")
       .def_static("fp32", &fp32_linear, "weights"_a, "bias"_a.none() = nb::none())
+      .def_static("bf16", &bf16_linear, "weights"_a, "bias"_a.none() = nb::none())
       .def_static("int8", &int8_linear, "codes"_a, "scales"_a, "bias"_a.none() = nb::none(),
                   "low"_a = 0.0f, "high"_a = 0.0f)
       .def("after", [](SharedLinear self, SharedLinear first) {
@@ -198,15 +220,15 @@ NB_MODULE(miaotui_native, module) {
           "__init__",
           [](WordPiece* self, const Entries& starts, const Entries& continued, int unknown,
              int most_characters, const std::vector<std::int32_t>& before,
-             const std::vector<std::int32_t>& after, const std::vector<std::string>& specials,
-             int most_tokens) {
-            if (most_tokens < static_cast<int>(before.size() + after.size()))
+             const std::vector<std::int32_t>& after, const std::vector<std::int32_t>& between,
+             int second_type, const std::vector<std::string>& specials, int most_tokens) {
+            if (most_tokens < static_cast<int>(before.size() + between.size() + after.size()))
               throw std::invalid_argument("special tokens alone are more than a text may have");
             new (self) WordPiece({starts, continued, unknown, most_characters, before, after,
-                                  specials, most_tokens});
+                                  between, second_type, specials, most_tokens});
           },
           nb::kw_only(), "starts"_a, "continued"_a, "unknown"_a, "most_characters"_a, "before"_a,
-          "after"_a, "specials"_a, "most_tokens"_a)
+          "after"_a, "between"_a, "second_type"_a, "specials"_a, "most_tokens"_a)
       .def(
           "learn",
           [](WordPiece& self, std::uint32_t point,
@@ -223,12 +245,17 @@ NB_MODULE(miaotui_native, module) {
       .def(
           "encode",
           [](const WordPiece& self, const std::vector<std::string>& texts) {
-            Encoded found = self.encode(texts);
-            return nb::make_tuple(owning(std::move(found.ids)), owning(std::move(found.lengths)),
-                                  owning(std::move(found.truncated)),
-                                  owning(std::move(found.left_over)),
-                                  owning(std::move(found.unknown_points)));
+            return arrays(self.encode(texts));
           },
-          "texts"_a);
+          "texts"_a)
+      .def(
+          "encode_pairs",
+          [](const WordPiece& self, const std::vector<std::string>& firsts,
+             const std::vector<std::string>& seconds) {
+            if (firsts.size() != seconds.size())
+              throw std::invalid_argument("a pair lacks one of its texts");
+            return arrays(self.encode_pairs(firsts, seconds));
+          },
+          "firsts"_a, "seconds"_a);
   module.def("kernels_here", &kernels_here);
 }

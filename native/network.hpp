@@ -13,17 +13,27 @@ constexpr int kColumns = 64;
 // Head dimensions are padded to this many: the widest vector of floats there is.
 constexpr int kHeadStep = 16;
 
+// Scratch has rows in multiples of this many: a tile of rows is read whole, its last ones unused.
+constexpr int kRowStep = 16;
+
 constexpr int rounded_up(int value, int step) { return (value + step - 1) / step * step; }
 
 enum class Activation : int { gelu, gelu_tanh, relu };
 enum class HeadKind : int { tanh, gelu, relu };
-enum class Format : int { fp32, int8 };
+enum class Format : int { fp32, bf16, int8 };
+
+// Weights are packed in panels of so many columns; an int8 panel's depth is a multiple of
+// `depth_step`, at most kColumns, a bf16 panel's of half that.
+struct Panels {
+  int columns, depth_step;
+};
 
 // y = x W + b, packed in panels of as many columns as a kernel takes at once.
 //
 // int8: [panels][depth / 4][panel columns][4] codes; y = (sum of u8 * s8 + offset) * row scale *
 // column scale + bias. Codes of a row are unsigned: `input_zero` stands for 0. Where `input_scale`
 // is 0 every row has a scale of its own and its zero is 128.
+// bf16: [panels][depth / 2][panel columns][2]; y = sum * factor + bias.
 // fp32: [panels][depth][panel columns].
 struct LinearView {
   Format format = Format::fp32;
@@ -35,6 +45,7 @@ struct LinearView {
   const std::int32_t* offsets = nullptr;
   float input_scale = 0.0f;
   int input_zero = 128;
+  float factor = 1.0f;
   // Of a low-rank pair: what comes before, and how many columns it gives.
   const LinearView* first = nullptr;
   int rank = 0;
@@ -92,9 +103,11 @@ struct Chunk {
   int tokens() const { return starts[rows]; }
 };
 
-// A state of some tokens: in float, and in codes with a scale a row where a product wants them.
+// A state of some tokens: in float, and in bf16 or in codes with a scale a row where a product
+// wants them.
 struct State {
   float* values = nullptr;
+  std::uint16_t* halves = nullptr;
   std::uint8_t* codes = nullptr;
   float* scales = nullptr;
   int stride = 0;

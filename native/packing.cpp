@@ -5,10 +5,11 @@
 
 namespace miaotui {
 
-PackedLinear::PackedLinear(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
+PackedLinear::PackedLinear(const PlainLinear& plain, Panels panels, Spread outputs, Spread inputs,
                            float factor) {
+  const int panel = panels.columns;
   if (plain.first) {
-    first_ = std::make_unique<PackedLinear>(*plain.first, panel, Spread{}, inputs);
+    first_ = std::make_unique<PackedLinear>(*plain.first, panels, Spread{}, inputs);
     view_.first = &first_->view();
     view_.rank = plain.first->outputs;
     inputs = Spread{};
@@ -21,11 +22,20 @@ PackedLinear::PackedLinear(const PlainLinear& plain, int panel, Spread outputs, 
     bias_[outputs(o)] = plain.bias[o] * factor;
   view_.bias = bias_.get();
   const int depth = plain.inputs > 0 ? inputs(plain.inputs - 1) + 1 : 0;
-  view_.depth = plain.format == Format::int8 ? rounded_up(depth, 4) : depth;
-  if (plain.format == Format::int8)
-    pack_codes(plain, panel, outputs, inputs, factor);
-  else
-    pack_floats(plain, panel, outputs, inputs, factor);
+  switch (plain.format) {
+    case Format::int8:
+      view_.depth = rounded_up(depth, panels.depth_step);
+      pack_codes(plain, panel, outputs, inputs, factor);
+      break;
+    case Format::bf16:
+      view_.depth = rounded_up(depth, panels.depth_step / 2);
+      pack_halves(plain, panel, outputs, inputs, factor);
+      break;
+    case Format::fp32:
+      view_.depth = depth;
+      pack_floats(plain, panel, outputs, inputs, factor);
+      break;
+  }
 }
 
 void PackedLinear::pack_codes(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
@@ -58,6 +68,25 @@ void PackedLinear::pack_codes(const PlainLinear& plain, int panel, Spread output
   view_.weights = codes_.get();
   view_.scales = scales_.get();
   view_.offsets = offsets_.get();
+}
+
+void PackedLinear::pack_halves(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
+                               float factor) {
+  halves_ =
+      aligned_zeros<std::uint16_t>(static_cast<std::size_t>(view_.panels) * panel * view_.depth);
+  for (int o = 0; o < plain.outputs; ++o) {
+    const int column = outputs(o);
+    std::uint16_t* to = halves_.get() +
+                        static_cast<std::size_t>(column / panel) * panel * view_.depth +
+                        column % panel * 2;
+    const std::uint16_t* from = plain.halves + static_cast<std::size_t>(o) * plain.inputs;
+    for (int i = 0; i < plain.inputs; ++i) {
+      const int k = inputs(i);
+      to[static_cast<std::size_t>(k / 2) * panel * 2 + k % 2] = from[i];
+    }
+  }
+  view_.weights = halves_.get();
+  view_.factor = factor;
 }
 
 void PackedLinear::pack_floats(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,

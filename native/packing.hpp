@@ -9,13 +9,14 @@
 
 namespace miaotui {
 
-// A linear as saved: `weights` is [outputs][inputs], int8 codes with a scale an output, or floats.
+// A linear as saved: [outputs][inputs] int8 codes with a scale an output, bf16, or floats.
 // Borrowed; packing copies it.
 struct PlainLinear {
   Format format = Format::fp32;
   int inputs = 0, outputs = 0;
   const std::int8_t* codes = nullptr;
   const float* scales = nullptr;
+  const std::uint16_t* halves = nullptr;
   const float* values = nullptr;
   const float* bias = nullptr;  // null: zeros
   // The calibrated range of the inputs; an empty one (low == high) means a scale a row.
@@ -35,7 +36,7 @@ struct Spread {
 class PackedLinear {
  public:
   // Outputs and inputs are spread over padded heads; outputs are multiplied by `factor`.
-  PackedLinear(const PlainLinear& plain, int panel, Spread outputs = {}, Spread inputs = {},
+  PackedLinear(const PlainLinear& plain, Panels panels, Spread outputs = {}, Spread inputs = {},
                float factor = 1.0f);
 
   const LinearView& view() const { return view_; }
@@ -43,11 +44,14 @@ class PackedLinear {
  private:
   void pack_codes(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
                   float factor);
+  void pack_halves(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
+                   float factor);
   void pack_floats(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
                    float factor);
 
   LinearView view_;
   Aligned<std::int8_t> codes_;
+  Aligned<std::uint16_t> halves_;
   Aligned<float> values_, scales_, bias_;
   Aligned<std::int32_t> offsets_;
   std::unique_ptr<PackedLinear> first_;

@@ -124,55 +124,110 @@ void WordPiece::finish(Word& word, std::vector<std::int32_t>& ids) const {
   word.characters = 0;
 }
 
-// False where a code point is yet to be learnt; texts left over have no ids and the length -1.
-bool WordPiece::encode_one(const std::string& text, Encoded& out, Word& word) const {
-  const std::size_t before = out.ids.size();
-  bool known = true, refused = false;
+// Adds the ids of a text's words; all of them, or what is there must not be used.
+WordPiece::Outcome WordPiece::read(const std::string& text, std::vector<std::int32_t>& ids,
+                                   Word& word, std::vector<std::uint32_t>& unknown_points) const {
   for (const std::string& special : settings_.specials)
-    refused = refused || text.find(special) != std::string::npos;
-  out.ids.insert(out.ids.end(), settings_.before.begin(), settings_.before.end());
-  for (std::size_t at = 0; at < text.size() && !refused;) {
+    if (text.find(special) != std::string::npos) return Outcome::left_over;
+  Outcome outcome = Outcome::whole;
+  for (std::size_t at = 0; at < text.size();) {
     const auto [number, size] = point_at(text, at);
     at += size;
     const Point* point = look_up(number);
     if (point == nullptr) {
-      out.unknown_points.push_back(number);
-      known = false;
+      unknown_points.push_back(number);
+      outcome = Outcome::unknown_points;
       continue;
     }
-    refused = point->refused;
+    if (point->refused && outcome == Outcome::whole) outcome = Outcome::left_over;
     for (const Piece& piece : point->pieces) {
-      if (piece.role != Role::character) finish(word, out.ids);
+      if (piece.role != Role::character) finish(word, ids);
       if (piece.role == Role::space) continue;
       word.text += piece.text;
       ++word.characters;
-      if (piece.role == Role::word) finish(word, out.ids);
+      if (piece.role == Role::word) finish(word, ids);
     }
   }
-  finish(word, out.ids);
-  if (refused || !known) {
-    out.ids.resize(before);
-    return known;
-  }
-  const std::size_t most = settings_.most_tokens - settings_.after.size();
-  const bool cut = out.ids.size() - before > most;
-  if (cut) out.ids.resize(before + most);
-  out.ids.insert(out.ids.end(), settings_.after.begin(), settings_.after.end());
-  out.lengths.push_back(static_cast<std::int64_t>(out.ids.size() - before));
-  out.truncated.push_back(cut);
-  return true;
+  finish(word, ids);
+  return outcome;
 }
+
+void WordPiece::add_text(const std::vector<std::int32_t>& text, Encoded& out) const {
+  const std::size_t begin = out.ids.size();
+  const std::size_t room =
+      settings_.most_tokens - settings_.before.size() - settings_.after.size();
+  const std::size_t kept = std::min(text.size(), room);
+  out.ids.insert(out.ids.end(), settings_.before.begin(), settings_.before.end());
+  out.ids.insert(out.ids.end(), text.begin(), text.begin() + kept);
+  out.ids.insert(out.ids.end(), settings_.after.begin(), settings_.after.end());
+  out.lengths.push_back(static_cast<std::int64_t>(out.ids.size() - begin));
+  out.truncated.push_back(kept < text.size());
+}
+
+void WordPiece::add_pair(const std::vector<std::int32_t>& first,
+                         const std::vector<std::int32_t>& second, Encoded& out) const {
+  const std::size_t begin = out.ids.size();
+  const std::size_t room = settings_.most_tokens - settings_.before.size() -
+                           settings_.between.size() - settings_.after.size();
+  std::size_t ones = first.size(), others = second.size();
+  const bool cut = ones + others > room;
+  if (cut && ones <= others) {
+    ones = std::min(ones, room / 2);
+    others = room - ones;
+  } else if (cut) {
+    others = std::min(others, room / 2);
+    ones = room - others;
+  }
+  out.ids.insert(out.ids.end(), settings_.before.begin(), settings_.before.end());
+  out.ids.insert(out.ids.end(), first.begin(), first.begin() + ones);
+  out.ids.insert(out.ids.end(), settings_.between.begin(), settings_.between.end());
+  out.types.resize(out.ids.size(), 0);
+  out.ids.insert(out.ids.end(), second.begin(), second.begin() + others);
+  out.ids.insert(out.ids.end(), settings_.after.begin(), settings_.after.end());
+  out.types.resize(out.ids.size(), settings_.second_type);
+  out.lengths.push_back(static_cast<std::int64_t>(out.ids.size() - begin));
+  out.truncated.push_back(cut);
+}
+
+namespace {
+
+// A text that is left over keeps its place, with no ids.
+void leave(std::size_t number, Encoded& out) {
+  out.lengths.push_back(0);
+  out.truncated.push_back(0);
+  out.left_over.push_back(static_cast<std::int64_t>(number));
+}
+
+}  // namespace
 
 Encoded WordPiece::encode(const std::vector<std::string>& texts) const {
   Encoded out;
   Word word;
+  std::vector<std::int32_t> ids;
   for (std::size_t i = 0; i < texts.size(); ++i) {
-    const std::size_t done = out.lengths.size();
-    if (encode_one(texts[i], out, word) && out.lengths.size() == done) {
-      out.lengths.push_back(0);
-      out.truncated.push_back(0);
-      out.left_over.push_back(static_cast<std::int64_t>(i));
-    }
+    ids.clear();
+    const Outcome outcome = read(texts[i], ids, word, out.unknown_points);
+    if (outcome == Outcome::whole) add_text(ids, out);
+    if (outcome == Outcome::left_over) leave(i, out);
+  }
+  return out;
+}
+
+Encoded WordPiece::encode_pairs(const std::vector<std::string>& firsts,
+                                const std::vector<std::string>& seconds) const {
+  Encoded out;
+  Word word;
+  std::vector<std::int32_t> first, second;
+  for (std::size_t i = 0; i < firsts.size(); ++i) {
+    first.clear();
+    second.clear();
+    const Outcome one = read(firsts[i], first, word, out.unknown_points);
+    const Outcome other = read(seconds[i], second, word, out.unknown_points);
+    if (one == Outcome::unknown_points || other == Outcome::unknown_points) continue;
+    if (one == Outcome::whole && other == Outcome::whole)
+      add_pair(first, second, out);
+    else
+      leave(i, out);
   }
   return out;
 }

@@ -48,13 +48,16 @@ struct WordPieceSettings {
   std::vector<std::pair<std::string, std::int32_t>> continued;  // the others, without their prefix
   std::int32_t unknown = 0;
   int most_characters = 100;  // of a word; a longer one is unknown
-  std::vector<std::int32_t> before, after;  // special tokens around a text
+  std::vector<std::int32_t> before, after;  // special tokens around a text or a pair
+  std::vector<std::int32_t> between;        // of a pair
+  std::int32_t second_type = 1;             // of what follows it; all else has type 0
   std::vector<std::string> specials;        // a text that holds one of these is left to the caller
   int most_tokens = 512;                    // with the special ones
 };
 
 struct Encoded {
   std::vector<std::int32_t> ids;
+  std::vector<std::int32_t> types;  // of pairs
   std::vector<std::int64_t> lengths;
   std::vector<std::uint8_t> truncated;
   std::vector<std::int64_t> left_over;       // texts for the caller's own tokenizer; no ids here
@@ -70,16 +73,26 @@ class WordPiece {
 
   Encoded encode(const std::vector<std::string>& texts) const;
 
+  // Pair i is firsts[i] and seconds[i]. Of one that is too long the longer text is cut, to half of
+  // what there is room for at the least.
+  Encoded encode_pairs(const std::vector<std::string>& firsts,
+                       const std::vector<std::string>& seconds) const;
+
  private:
   struct Point {
     bool refused = false;
     std::vector<Piece> pieces;
   };
   struct Word;
+  enum class Outcome { whole, left_over, unknown_points };
 
   const Point* look_up(std::uint32_t point) const;
-  bool encode_one(const std::string& text, Encoded& out, Word& word) const;
+  Outcome read(const std::string& text, std::vector<std::int32_t>& ids, Word& word,
+               std::vector<std::uint32_t>& unknown_points) const;
   void finish(Word& word, std::vector<std::int32_t>& ids) const;
+  void add_text(const std::vector<std::int32_t>& text, Encoded& out) const;
+  void add_pair(const std::vector<std::int32_t>& first, const std::vector<std::int32_t>& second,
+                Encoded& out) const;
 
   WordPieceSettings settings_;
   Vocabulary starts_, continued_;

@@ -8,13 +8,9 @@
 namespace miaotui {
 namespace avx2 {
 
-constexpr int kWidth = 8;
-constexpr int kPanel = 16;
-constexpr int kRows = 4;
-constexpr int kAttentionRows = 4;
-constexpr int kGroups = 1;
+#include "avx2.hpp"
 
-#include "../kernels/vectors.hpp"
+constexpr int kRows = 4;
 
 struct Codes {
   __m256i even, odd;
@@ -39,22 +35,12 @@ static inline Ints multiply_add(Ints sum, Fours four, Codes codes) {
   return (Ints)_mm256_add_epi32((__m256i)sum, _mm256_add_epi32(even, odd));
 }
 
-static inline void store_codes(std::uint8_t* to, Floats v) {
-  const __m256i whole = _mm256_cvtps_epi32(_mm256_min_ps((__m256)v, _mm256_set1_ps(255.0f)));
-  const __m128i words =
-      _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(words, words));
-}
-
 #include "../kernels/forward.hpp"
-
-static bool runs_here() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
 
 }  // namespace avx2
 
-const Kernels kAvx2{"avx2", avx2::kPanel, avx2::runs_here, avx2::forward, avx2::kAttentionRows};
+const Kernels kAvx2{
+    "avx2", {avx2::kPanel, 4}, avx2::has_avx2, avx2::forward, avx2::kAttentionRows};
 
 }  // namespace miaotui
 #endif

@@ -1,4 +1,4 @@
-// AVX-512 with VNNI: 64 products of bytes an instruction, 24 sums of 16 in registers.
+// AVX-512 with VNNI: 64 products of bytes an instruction.
 #include "../kernels.hpp"
 
 #if defined(__x86_64__)
@@ -7,47 +7,20 @@
 namespace miaotui {
 namespace avx512_vnni {
 
-constexpr int kWidth = 16;
-constexpr int kPanel = 64;
-constexpr int kRows = 6;
-constexpr int kAttentionRows = 6;
-constexpr int kGroups = 2;
+constexpr bool kTiled = false;
 
-#include "../kernels/vectors.hpp"
-
-typedef __m512i Codes;
-typedef __m512i Fours;
-
-static inline Codes ready(const std::int8_t* weights) { return _mm512_loadu_si512(weights); }
-
-static inline Fours fours(const std::uint8_t* codes) {
-  std::int32_t four;
-  std::memcpy(&four, codes, 4);
-  return _mm512_set1_epi32(four);
-}
-
-static inline Ints multiply_add(Ints sum, Fours four, Codes codes) {
-  return (Ints)_mm512_dpbusd_epi32((__m512i)sum, four, codes);
-}
-
-static inline void store_codes(std::uint8_t* to, Floats v) {
-  const __m512i near = _mm512_cvtps_epi32(_mm512_min_ps((__m512)v, _mm512_set1_ps(255.0f)));
-  const __m512i whole = _mm512_max_epi32(near, _mm512_setzero_si512());
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtusepi32_epi8(whole));
-}
+#include "avx512.hpp"
+#include "../kernels/pairs.hpp"
 
 #include "../kernels/forward.hpp"
 
-static bool runs_here() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vnni");
-}
-
 }  // namespace avx512_vnni
 
-const Kernels kAvx512Vnni{"avx512_vnni", avx512_vnni::kPanel, avx512_vnni::runs_here,
-                          avx512_vnni::forward, avx512_vnni::kAttentionRows};
+const Kernels kAvx512Vnni{"avx512_vnni",
+                          {avx512_vnni::kPanel, 4},
+                          avx512_vnni::has_avx512_vnni,
+                          avx512_vnni::forward,
+                          avx512_vnni::kAttentionRows};
 
 }  // namespace miaotui
 #endif

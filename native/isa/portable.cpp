@@ -4,6 +4,7 @@
 namespace miaotui {
 namespace portable {
 
+constexpr bool kTiled = false;
 constexpr int kWidth = 4;
 constexpr int kPanel = 16;
 constexpr int kRows = 2;
@@ -11,6 +12,7 @@ constexpr int kAttentionRows = 2;
 constexpr int kGroups = 1;
 
 #include "../kernels/vectors.hpp"
+#include "../kernels/pairs.hpp"
 
 struct Codes {
   const std::int8_t* at;
@@ -44,7 +46,10 @@ static bool runs_here() { return true; }
 
 }  // namespace portable
 
-const Kernels kPortable{"portable", portable::kPanel, portable::runs_here, portable::forward,
+const Kernels kPortable{"portable",
+                        {portable::kPanel, 4},
+                        portable::runs_here,
+                        portable::forward,
                         portable::kAttentionRows};
 
 }  // namespace miaotui

@@ -7,23 +7,26 @@
 #include "normalize.hpp"
 #include "attention.hpp"
 
-static inline bool wants_codes(const LinearView& linear) {
-  return linear.entry().format == Format::int8;
+static inline Wants wants(Format format) {
+  return {format == Format::int8, format == Format::bf16};
 }
 
-static inline bool wants_codes(const LayerView& layer) {
-  return layer.heads > 0 &&
-         (wants_codes(layer.query) || wants_codes(layer.key) || wants_codes(layer.value));
+static inline Wants wants(const LinearView& linear) { return wants(linear.entry().format); }
+
+static inline Wants attention_wants(const LayerView& layer) {
+  if (layer.heads == 0) return {false, false};
+  const Wants query = wants(layer.query), key = wants(layer.key), value = wants(layer.value);
+  return {query.codes || key.codes || value.codes, query.halves || key.halves || value.halves};
 }
 
-static inline bool ffn_wants_codes(const LayerView& layer) {
-  return layer.inner > 0 && wants_codes(layer.up);
+static inline Wants ffn_wants(const LayerView& layer) {
+  return layer.inner > 0 ? wants(layer.up) : Wants{false, false};
 }
 
 // Two codes' worth of scales never mix: a calibrated product ignores those of its rows.
 static inline Input input_of(const LinearView& linear, const State& state, int rows) {
   const float* scales = linear.input_scale > 0.0f ? nullptr : state.scales;
-  return {state.values, state.codes, scales, state.stride, rows};
+  return {state.values, state.halves, state.codes, scales, state.stride, rows};
 }
 
 // A product, or the two of a low-rank pair; the state already has what the first of them wants.
@@ -37,8 +40,8 @@ static void apply(const LinearView& linear, const State& state, int rows, const 
   multiply(*linear.first, input_of(*linear.first, state, rows), team,
            ToFloats{work.rank.values, work.rank.stride});
   team.sync();
-  if (linear.format == Format::int8) {
-    quantize_rows(work.rank, linear.rank, rows, team);
+  if (wants(linear.format).any()) {
+    prepare_rows(work.rank, linear.rank, rows, wants(linear.format), team);
     team.sync();
   }
   multiply(linear, input_of(linear, work.rank, rows), team, out);
@@ -69,7 +72,7 @@ static void embed(const NetworkView& net, const Chunk& chunk, const Workspace& w
     }
   team.sync();
   if (net.projection != nullptr) {
-    const State rows{to_rows, nullptr, nullptr, to_stride};
+    const State rows{to_rows, nullptr, nullptr, nullptr, to_stride};
     multiply(*net.projection, input_of(*net.projection, rows, chunk.tokens()), team,
              ToFloats{work.state.values, work.state.stride});
     team.sync();
@@ -77,13 +80,16 @@ static void embed(const NetworkView& net, const Chunk& chunk, const Workspace& w
 }
 
 // The first tokens' states, one after another.
-static void pick_rows(const Chunk& chunk, const Workspace& work, bool codes, const Team& team) {
+static void pick_rows(const Chunk& chunk, const Workspace& work, Wants wanted, const Team& team) {
   const Range mine = team.share(chunk.rows);
   const std::size_t stride = work.state.stride;
   for (int row = mine.begin; row < mine.end; ++row) {
     const std::size_t from = chunk.starts[row] * stride, to = row * stride;
     std::memcpy(work.picked.values + to, work.state.values + from, stride * sizeof(float));
-    if (!codes) continue;
+    if (wanted.halves)
+      std::memcpy(work.picked.halves + to, work.state.halves + from,
+                  stride * sizeof(std::uint16_t));
+    if (!wanted.codes) continue;
     std::memcpy(work.picked.codes + to, work.state.codes + from, stride);
     work.picked.scales[row] = work.state.scales[chunk.starts[row]];
   }
@@ -116,8 +122,8 @@ static void attention_half(const NetworkView& net, const LayerView& layer, const
   team.sync();
   attention(net, layer, chunk, work, first_only, team);
   team.sync();
-  if (wants_codes(layer.output)) {
-    quantize_rows(work.context, layer.heads * net.head_dim, queries, team);
+  if (wants(layer.output).any()) {
+    prepare_rows(work.context, layer.heads * net.head_dim, queries, wants(layer.output), team);
     team.sync();
   }
   apply(layer.output, work.context, queries, work, team,
@@ -136,11 +142,17 @@ static void up_product(const LayerView& layer, const State& state, int rows, con
     team.sync();
     return;
   }
+  if (next.format == Format::bf16) {
+    apply(layer.up, state, rows, work, team,
+          ToHalves<activate>{work.inner.halves, work.inner.stride});
+    team.sync();
+    return;
+  }
   apply(layer.up, state, rows, work, team,
         ToActivated<activate>{work.inner.values, work.inner.stride});
   team.sync();
   if (next.format == Format::int8) {
-    quantize_rows(work.inner, layer.inner, rows, team);
+    prepare_rows(work.inner, layer.inner, rows, wants(next), team);
     team.sync();
   }
 }
@@ -185,24 +197,24 @@ static void head(const NetworkView& net, const Chunk& chunk, const State& state,
 // of a layer saved.
 void forward(const NetworkView& net, const Chunk& chunk, const Workspace& work, const Team& team) {
   embed(net, chunk, work, team);
-  if (net.layer_count > 0 && wants_codes(net.layers[0]))
-    quantize_rows(work.state, net.hidden, chunk.tokens(), team);
+  if (net.layer_count > 0)
+    prepare_rows(work.state, net.hidden, chunk.tokens(), attention_wants(net.layers[0]), team);
   team.sync();
   for (int l = 0; l < net.layer_count; ++l) {
     const LayerView& layer = net.layers[l];
     const bool last = l + 1 == net.layer_count;
-    if (last) pick_rows(chunk, work, wants_codes(layer), team);
+    if (last) pick_rows(chunk, work, attention_wants(layer), team);
     const State& state = last ? work.picked : work.state;
     const int rows = last ? chunk.rows : chunk.tokens();
     attention_half(net, layer, chunk, state, rows, last, work, team);
     normalize_rows(work.sum, state, net.hidden, rows, layer.attention_norm, net.norm_eps,
-                   ffn_wants_codes(layer), team);
+                   ffn_wants(layer), team);
     team.sync();
     ffn_half(net, layer, state, rows, work, team);
     normalize_rows(work.sum, state, net.hidden, rows, layer.ffn_norm, net.norm_eps,
-                   !last && wants_codes(net.layers[l + 1]), team);
+                   last ? Wants{false, false} : attention_wants(net.layers[l + 1]), team);
     team.sync();
   }
-  if (net.layer_count == 0) pick_rows(chunk, work, false, team);
+  if (net.layer_count == 0) pick_rows(chunk, work, {false, false}, team);
   head(net, chunk, work.picked, work, team);
 }

@@ -1,4 +1,4 @@
-// LayerNorm over rows, and codes of rows with a scale each.
+// LayerNorm over rows, and rows in the formats that products take.
 #pragma once
 
 // Codes with the zero at 128; a row of zeros gets the scale 0. `columns` is a multiple of 16.
@@ -13,13 +13,33 @@ static inline void quantize_row(const float* values, int columns, std::uint8_t* 
     store_codes(codes + c, load(values + c) * inverse + 128.0f);
 }
 
+// In bf16, zeros up to the next multiple of kColumns: a product may read so far.
+static inline void round_row(const float* values, int columns, std::uint16_t* halves) {
+  int c = 0;
+  for (; c < columns; c += kWidth) store_halves(halves + c, load(values + c));
+  for (; c < rounded_up(columns, kColumns); c += kWidth) store_halves(halves + c, Floats{});
+}
+
+// What products want of their input's rows, besides floats.
+struct Wants {
+  bool codes, halves;
+
+  bool any() const { return codes || halves; }
+};
+
+static inline void prepare_row(const State& state, int columns, int row, Wants wanted) {
+  const std::size_t at = static_cast<std::size_t>(row) * state.stride;
+  if (wanted.codes)
+    quantize_row(state.values + at, columns, state.codes + at, state.scales + row);
+  if (wanted.halves) round_row(state.values + at, columns, state.halves + at);
+}
+
 // Columns beyond `width`, up to the next multiple of 16, hold zeros.
-static void quantize_rows(const State& state, int width, int rows, const Team& team) {
+static void prepare_rows(const State& state, int width, int rows, Wants wanted,
+                         const Team& team) {
   const Range mine = team.share(rows);
-  for (int r = mine.begin; r < mine.end; ++r) {
-    const std::size_t at = static_cast<std::size_t>(r) * state.stride;
-    quantize_row(state.values + at, rounded_up(width, 16), state.codes + at, state.scales + r);
-  }
+  for (int r = mine.begin; r < mine.end; ++r)
+    prepare_row(state, rounded_up(width, 16), r, wanted);
 }
 
 // Columns from `width` to `stride` hold zeros before and after.
@@ -40,13 +60,13 @@ static inline void normalize_row(const float* from, float* to, int width, int st
     store(to + c, (load(from + c) - mean) * inverse * load(norm.gamma + c) + load(norm.beta + c));
 }
 
-// Normalizes this member's rows of `sums` into the state, and gives them codes if those are wanted.
+// Normalizes this member's rows of `sums` into the state, in every format that is wanted.
 static void normalize_rows(const float* sums, const State& state, int width, int rows,
-                           const NormView& norm, float eps, bool codes, const Team& team) {
+                           const NormView& norm, float eps, Wants wanted, const Team& team) {
   const Range mine = team.share(rows);
   for (int r = mine.begin; r < mine.end; ++r) {
     const std::size_t at = static_cast<std::size_t>(r) * state.stride;
     normalize_row(sums + at, state.values + at, width, state.stride, norm, eps);
-    if (codes) quantize_row(state.values + at, state.stride, state.codes + at, state.scales + r);
+    prepare_row(state, state.stride, r, wanted);
   }
 }

@@ -3,7 +3,8 @@
 //
 // An instruction set gives kPanel (columns of a panel), kRows (rows of a tile), and for int8
 // `Codes` (vectors of weights made ready), `Fours` (four codes of a row, in every lane), `ready`,
-// `fours` and `multiply_add`.
+// `fours` and `multiply_add`; for bf16 what pairs.hpp has; or, where it multiplies whole matrices
+// (kTiled), `tiled_panel` for both.
 #pragma once
 
 constexpr int kVectors = kPanel / kWidth;
@@ -47,14 +48,33 @@ struct ToCodes {  // with the one scale that was calibrated
   }
 };
 
+template <Floats (*activate)(Floats)>
+struct ToHalves {
+  std::uint16_t* out;
+  int stride;
+  void operator()(int row, int column, Floats v) const {
+    store_halves(out + static_cast<std::ptrdiff_t>(row) * stride + column, activate(v));
+  }
+};
+
 // Rows of a product's input, in the format of its weights.
 struct Input {
   const float* values = nullptr;
+  const std::uint16_t* halves = nullptr;
   const std::uint8_t* codes = nullptr;
   const float* scales = nullptr;  // null: the product's own input scale
   int stride = 0;
   int rows = 0;
 };
+
+// A sum of codes as a value.
+static inline Floats value_of(Ints sum, Floats scale, float row_scale, Floats bias) {
+  return to_floats(sum) * (scale * row_scale) + bias;
+}
+
+static inline float row_scale(const LinearView& linear, const Input& in, int row) {
+  return in.scales != nullptr ? in.scales[row] : linear.input_scale;
+}
 
 template <int rows, class Out>
 static inline void int8_tile(const LinearView& linear, const Input& in, int row, int panel,
@@ -86,10 +106,46 @@ static inline void int8_tile(const LinearView& linear, const Input& in, int row,
     const Floats scale = load(linear.scales + column + v * kWidth);
     const Floats bias = load(linear.bias + column + v * kWidth);
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-      const float row_scale = in.scales != nullptr ? in.scales[row + r] : linear.input_scale;
-      out(row + r, column + v * kWidth, to_floats(sums[r][v]) * (scale * row_scale) + bias);
-    }
+    for (int r = 0; r < rows; ++r)
+      out(row + r, column + v * kWidth,
+          value_of(sums[r][v], scale, row_scale(linear, in, row + r), bias));
+  }
+}
+
+// One of the kParts passes over a tile's pairs at depth k.
+template <int rows, int part>
+static inline void multiply_pairs(Floats (&sums)[rows][kVectors], const std::uint16_t* weights,
+                                  const std::uint16_t* halves, int stride) {
+  Pairs columns[kVectors];
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) columns[v] = ready_pairs<part>(weights + v * kWidth * 2);
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) {
+    const Pairs pair = pair_of<part>(halves + static_cast<std::size_t>(r) * stride);
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = multiply_add(sums[r][v], pair, columns[v]);
+  }
+}
+
+template <int rows, class Out>
+static inline void half_tile(const LinearView& linear, const Input& in, int row, int panel,
+                             const Out& out) {
+  const std::uint16_t* weights = static_cast<const std::uint16_t*>(linear.weights) +
+                                 static_cast<std::size_t>(panel) * linear.depth * kPanel;
+  const std::uint16_t* halves = in.halves + static_cast<std::size_t>(row) * in.stride;
+  const int column = panel * kPanel;
+  Floats sums[rows][kVectors] = {};
+  for (int k = 0; k < linear.depth; k += 2) {
+    multiply_pairs<rows, 0>(sums, weights, halves + k, in.stride);
+    if constexpr (kParts > 1) multiply_pairs<rows, 1>(sums, weights, halves + k, in.stride);
+    weights += kPanel * 2;
+  }
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) {
+    const Floats bias = load(linear.bias + column + v * kWidth);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r)
+      out(row + r, column + v * kWidth, sums[r][v] * linear.factor + bias);
   }
 }
 
@@ -126,10 +182,17 @@ static inline void float_tile(const LinearView& linear, const Input& in, int row
 template <int rows, class Out>
 static inline void tile(const LinearView& linear, const Input& in, int row, int panel,
                         const Out& out) {
-  if (linear.format == Format::int8)
-    int8_tile<rows>(linear, in, row, panel, out);
-  else
-    float_tile<rows>(linear, in, row, panel, out);
+  if constexpr (!kTiled) {
+    if (linear.format == Format::int8) {
+      int8_tile<rows>(linear, in, row, panel, out);
+      return;
+    }
+    if (linear.format == Format::bf16) {
+      half_tile<rows>(linear, in, row, panel, out);
+      return;
+    }
+  }
+  float_tile<rows>(linear, in, row, panel, out);
 }
 
 // The rows that are left after the last whole tile.
@@ -144,11 +207,20 @@ static void last_tile(const LinearView& linear, const Input& in, int row, int pa
   }
 }
 
+// All rows times one panel of int8 or bf16, by an instruction set that multiplies matrices.
+template <class Out>
+static void tiled_panel(const LinearView& linear, const Input& in, int panel, const Out& out);
+
 // This member's panels of the product; each panel stays in the nearest cache for all rows.
 template <class Out>
 static void multiply(const LinearView& linear, const Input& in, const Team& team, const Out& out) {
   const Range panels = team.share(linear.panels);
   for (int panel = panels.begin; panel < panels.end; ++panel) {
+    if constexpr (kTiled)
+      if (linear.format != Format::fp32) {
+        tiled_panel(linear, in, panel, out);
+        continue;
+      }
     int row = 0;
     for (; row + kRows <= in.rows; row += kRows) tile<kRows>(linear, in, row, panel, out);
     last_tile<kRows - 1>(linear, in, row, panel, in.rows - row, out);

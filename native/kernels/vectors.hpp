@@ -19,6 +19,12 @@ static inline Ints load(const std::int32_t* from) {
   return v;
 }
 
+static inline Floats as_floats(Ints bits) {
+  Floats v;
+  std::memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
 static inline Floats all(float value) { return value - Floats{}; }
 
 static inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
@@ -67,10 +73,7 @@ static inline Floats exponential(Floats x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   const Floats e = p * r * r + r + 1.0f;
-  const Ints exponent = (__builtin_convertvector(n, Ints) + 127) << 23;
-  Floats power;
-  std::memcpy(&power, &exponent, sizeof power);
-  return e * power;
+  return e * as_floats((__builtin_convertvector(n, Ints) + 127) << 23);
 }
 
 static inline Floats tanh_of(Floats x) { return 1.0f - 2.0f / (exponential(x * 2.0f) + 1.0f); }
@@ -100,3 +103,15 @@ static inline Floats gelu_tanh(Floats x) {
 }
 
 static inline Floats relu(Floats x) { return larger(x, Floats{}); }
+
+// bf16 by rounding to the nearest, halfway cases to even; not a number stays none.
+static inline void store_halves(std::uint16_t* to, Floats v) {
+  typedef std::uint32_t Words __attribute__((vector_size(kWidth * 4)));
+  typedef std::uint16_t Halves __attribute__((vector_size(kWidth * 2)));
+  Words bits;
+  std::memcpy(&bits, &v, sizeof bits);
+  const Words rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  const Words chosen = v == v ? rounded : bits | 0x400000u;
+  const Halves halves = __builtin_convertvector(chosen >> 16, Halves);
+  std::memcpy(to, &halves, sizeof halves);
+}

@@ -45,17 +45,27 @@ void test_round(int number) {
   settings.most_characters = 1 + below(30);
   settings.before.assign(below(3), 1);
   settings.after.assign(below(3), 2);
-  settings.most_tokens = static_cast<int>(settings.before.size() + settings.after.size()) + below(20);
+  settings.between.assign(below(2), 3);
+  settings.most_tokens = static_cast<int>(settings.before.size() + settings.between.size() +
+                                          settings.after.size()) + below(20);
   const int most = settings.most_tokens;
   if (number % 3 == 0) settings.specials.push_back("ab");
   WordPiece pieces(settings);
-  std::vector<std::string> texts;
-  for (int i = below(30); i > 0; --i) texts.push_back(garbage(80, 4));
-  Encoded found = pieces.encode(texts);
+  std::vector<std::string> texts, seconds;
+  for (int i = below(30); i > 0; --i) {
+    texts.push_back(garbage(80, 4));
+    seconds.push_back(garbage(80, 4));
+  }
+  const bool pairs = number % 2 == 0;
+  const auto encode = [&] {
+    return pairs ? pieces.encode_pairs(texts, seconds) : pieces.encode(texts);
+  };
+  Encoded found = encode();
   while (!found.unknown_points.empty()) {
     learn_all(pieces, found);
-    found = pieces.encode(texts);
+    found = encode();
   }
+  expect(found.types.size() == (pairs ? found.ids.size() : 0), "a type for each id of a pair");
   expect(found.lengths.size() == texts.size(), "a length for each text");
   std::size_t total = 0;
   for (const std::int64_t length : found.lengths) {

@@ -59,6 +59,7 @@ CASES = (
     Case("openvino", Kind.FP32, 1e-4),
     Case("openvino", Kind.INT8_STATIC, 0.1),
     Case("native", Kind.FP32, 1e-4),
+    Case("native", Kind.BF16, 0.05),
     Case("native", Kind.INT8_DYNAMIC, 0.1),
     Case("native", Kind.INT8_STATIC, 0.1),
 )
@@ -67,7 +68,6 @@ REFUSED = (
     ("torch", Kind.INT8_STATIC),
     ("onnxruntime", Kind.BF16),
     ("openvino", Kind.INT8_DYNAMIC),
-    ("native", Kind.BF16),
 )
 FLOATS = tuple(case for case in CASES if case.kind is Kind.FP32)
 

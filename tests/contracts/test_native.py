@@ -31,10 +31,10 @@ from miaotui.models.observe import padded
 from miaotui.models.precision import Kind
 from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape
 from miaotui.tasks.base import EncodedRows, encoded_rows
-from miaotui.techniques import Int8Dynamic, Int8Static
+from miaotui.techniques import BFloat16, Int8Dynamic, Int8Static
 from tiny import ADAPTED, UNKNOWN, hf_logits, random_rows, tiny_model
 
-ISAS = ("avx512_vnni", "avx2", "portable")
+ISAS = ("amx", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx2", "portable")
 LENGTHS = (7, 1, 23, 40, 2, 23, 64, 12, 17, 16, 31, 33)
 ROWS = random_rows(LENGTHS)
 UNEVEN = (
@@ -43,6 +43,14 @@ UNEVEN = (
     LayerShape(1, 0),
     LayerShape(4, 7, {"query": 5, "up": 3, "down": 9, "output": 2}),
     LayerShape(2, 64),
+)
+
+PRECISIONS = (
+    None,
+    Int8Dynamic(),
+    Int8Static(),
+    Int8Static(skip=("layers.0.", "layers.3.down"), skipped_in="bf16"),
+    BFloat16(),
 )
 
 Opened = Callable[..., RowRunner]
@@ -125,21 +133,40 @@ def test_widths_that_are_no_multiple_of_a_tile(
 
 
 @pytest.mark.parametrize(
-    "technique", [Int8Dynamic(), Int8Static(), Int8Static(skip=("layers.1.",))]
+    ("technique", "error"),
+    [
+        (Int8Dynamic(), 0.1),
+        (Int8Static(), 0.1),
+        (Int8Static(skip=("layers.1.",)), 0.1),
+        (Int8Dynamic(skip=("layers.1.", "layers.4.up"), skipped_in="bf16"), 0.1),
+        (BFloat16(), 0.03),
+    ],
 )
-def test_int8_stays_near_eager(technique: Any, opened: Opened) -> None:
+def test_lower_precision_stays_near_eager(technique: Any, error: float, opened: Opened) -> None:
     model = random_model(uneven())
     expected = eager(model, ROWS)
 
     logits = opened(technique.prepare(model, tiny_encoder.calibration())).run(ROWS)
 
-    assert np.abs(logits - expected).max() <= 0.1 * float(np.ptp(expected, axis=0).max())
+    assert np.abs(logits - expected).max() <= error * float(np.ptp(expected, axis=0).max())
     assert not np.array_equal(logits, opened(model).run(ROWS))
 
 
+def test_bf16_is_torchs_own_rounding(opened: Opened, tmp_path: Path) -> None:
+    model = BFloat16().prepare(random_model(uneven()), tiny_encoder.calibration())
+    opened(model)
+
+    encoder, _ = restored(tmp_path / "engine-1")
+
+    layer, original = encoder.layers[0], model.encoder.layers[0]
+    assert torch.equal(layer.up.weight, original.up.weight.bfloat16().float())
+    assert torch.equal(encoder.head.dense.weight, model.encoder.head.dense.weight)
+
+
+@pytest.mark.parametrize("skipped_in", ["fp32", "bf16"])
 @pytest.mark.parametrize("technique", [Int8Dynamic, Int8Static])
 def test_a_layer_with_outliers_is_cured_by_putting_it_back_in_float(
-    technique: Any, opened: Opened
+    technique: Any, skipped_in: str, opened: Opened
 ) -> None:
     """One neuron is a thousand times too large and is read with a thousandth of the weight, which
     changes no answer; but what shares its scale is rounded away."""
@@ -152,7 +179,9 @@ def test_a_layer_with_outliers_is_cured_by_putting_it_back_in_float(
     expected = eager(model, ROWS)
 
     def error(skip: tuple[str, ...]) -> float:
-        int8 = technique(skip=skip).prepare(model, tiny_encoder.calibration())
+        int8 = technique(skip=skip, skipped_in=skipped_in).prepare(
+            model, tiny_encoder.calibration()
+        )
         return float(np.abs(opened(int8).run(ROWS) - expected).max())
 
     spread = float(np.ptp(expected, axis=0).max())
@@ -171,7 +200,7 @@ def test_memory_does_not_grow_with_rows(opened: Opened) -> None:
     assert resident_bytes() - before < 4_000_000
 
 
-@pytest.mark.parametrize("technique", [None, Int8Dynamic(), Int8Static()])
+@pytest.mark.parametrize("technique", PRECISIONS)
 def test_a_row_has_the_same_bits_whatever_stands_beside_it(technique: Any, opened: Opened) -> None:
     model = random_model(uneven())
     if technique is not None:
@@ -188,11 +217,14 @@ def test_a_row_has_the_same_bits_whatever_stands_beside_it(technique: Any, opene
         assert np.array_equal(session.run(many.select(backwards)), expected[::-1])
 
 
-def test_paths_agree_with_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("technique", [Int8Static(), BFloat16()])
+def test_paths_agree_with_each_other(
+    technique: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     need_engine("native")
     import miaotui_native
 
-    model = Int8Static().prepare(random_model(uneven()), tiny_encoder.calibration())
+    model = technique.prepare(random_model(uneven()), tiny_encoder.calibration())
     NativeEngine().build(model, None, tmp_path)
     found = []
     for name in miaotui_native.kernels_here():
@@ -204,7 +236,7 @@ def test_paths_agree_with_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert np.abs(other - found[0]).max() <= 0.02 * spread
 
 
-@pytest.mark.parametrize("technique", [None, Int8Dynamic(), Int8Static()])
+@pytest.mark.parametrize("technique", PRECISIONS)
 def test_what_was_built_can_be_restored_and_lowered_elsewhere(
     technique: Any, opened: Opened, tmp_path: Path
 ) -> None:
@@ -216,7 +248,7 @@ def test_what_was_built_can_be_restored_and_lowered_elsewhere(
     encoder, precision = restored(tmp_path / "engine-1")
 
     inside = {n: p for n, p in precision.items() if p.kind is not Kind.FP32}
-    assert inside == dict(model.precision)
+    assert inside == {n: p for n, p in model.precision.items() if n.startswith("layers.")}
     again = opened(replace(model, module=encoder), threads=2).run(ROWS)
     np.testing.assert_allclose(again, logits, atol=1e-4)  # scales may differ in their last bit
 

@@ -93,14 +93,14 @@ def test_killed_ten_times_it_still_ends(tmp_path: Path) -> None:
     out, work = tmp_path / "fast", tmp_path / ".fast.work"
     arguments = [
         *(sys.executable, "-m", "miaotui", "optimize", str(model), "--data", str(rows)),
-        *("--out", str(out), "--max-drop", "3%", "--time-budget", "90s", "--json"),
+        *("--out", str(out), "--max-drop", "3%", *BUDGET, "--json"),
     ]
     draw, trials = random.Random(0), 0
     for _ in range(10):
         running = subprocess.Popen(
             arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(draw.uniform(5, 10))
+        time.sleep(draw.uniform(4, 8))
         assert running.poll() is None, "it ended before it was killed"
         running.send_signal(signal.SIGKILL)
         running.wait()
@@ -108,7 +108,7 @@ def test_killed_ten_times_it_still_ends(tmp_path: Path) -> None:
         kept = [json.loads(p.read_text()) for p in (work / "trials").glob("*.json")]
         assert len(kept) >= trials, "a trial that had ended was lost"
         trials = len(kept)
-    document = tiny_job.optimized(model, rows, out, "--max-drop", "3%", "--time-budget", "90s")
+    document = tiny_job.optimized(model, rows, out, "--max-drop", "3%", *BUDGET)
 
     assert trials > 3
     assert document["trials"] >= trials

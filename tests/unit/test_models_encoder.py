@@ -206,6 +206,9 @@ def test_precision_defaults_to_fp32_and_falls_back_by_prefix() -> None:
     assert precision.without(("layers.0",)).linears.keys() == {"layers.1.up"}
     assert precision.without(("layers.0",)).calibrator == "minmax"
     assert precision.without(("layers",)).kinds == frozenset({Kind.FP32})
+    mixed = precision.without(("layers.0",), Kind.BF16)
+    assert mixed["layers.0.up"].kind is Kind.BF16
+    assert mixed["layers.1.up"].kind is Kind.INT8_DYNAMIC
 
 
 def test_a_shape_goes_through_json(tmp_path: Path) -> None:

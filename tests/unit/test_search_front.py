@@ -7,11 +7,19 @@ from miaotui.engines.layouts import Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.torch import TorchEngine
 from miaotui.recipe import Recipe
-from miaotui.search.front import allowed, best_so_far, frozen_candidates, ladder, tuned_original
+from miaotui.search.front import (
+    allowed,
+    best_so_far,
+    chance,
+    frozen_candidates,
+    ladder,
+    tuned_original,
+)
 from miaotui.search.trials import Trial
 from miaotui.techniques import Int8Dynamic
 
 BUDGET = Budget(max_drop=0.01)
+ROWS = 768
 
 
 def trial(number: int, rows_per_s: float, divergence: float, drop: float = 0.0, **more) -> Trial:
@@ -42,7 +50,11 @@ def test_a_lucky_drop_does_not_hide_the_safer_step() -> None:
     """The fastest has the smallest drop by chance; the slower one answers more like the original
     and stays, to fall back on."""
     safe, lucky = trial(1, 200, 0.01, drop=0.002), trial(2, 400, 0.06, drop=-0.004)
-    assert frozen_candidates([ORIGINAL, safe, lucky], ORIGINAL, BUDGET) == [ORIGINAL, safe, lucky]
+    assert frozen_candidates([ORIGINAL, safe, lucky], ORIGINAL, BUDGET, ROWS) == [
+        ORIGINAL,
+        safe,
+        lucky,
+    ]
 
 
 def test_what_is_slower_and_further_off_is_left_out() -> None:
@@ -52,7 +64,7 @@ def test_what_is_slower_and_further_off_is_left_out() -> None:
 
 def test_at_most_five_are_frozen_and_both_ends_are_among_them() -> None:
     steps = [trial(i, 200 + 10 * i, 0.01 * i) for i in range(1, 12)]
-    frozen = frozen_candidates([ORIGINAL, *steps], ORIGINAL, BUDGET)
+    frozen = frozen_candidates([ORIGINAL, *steps], ORIGINAL, BUDGET, ROWS)
     assert len(frozen) == 5
     assert frozen[0] == ORIGINAL
     assert frozen[1] == steps[0]
@@ -61,8 +73,39 @@ def test_at_most_five_are_frozen_and_both_ends_are_among_them() -> None:
     assert speeds == sorted(speeds)
 
 
+def test_steps_near_the_fast_end_are_worth_more_than_ones_that_surely_pass() -> None:
+    """What a run on real rows knew: the safest bf16 gains least, and between the two fastest lies
+    one that may pass where the fastest fails."""
+    bf16, int8, pruned, halved, some, most = (
+        trial(1, 674, 0.003),
+        trial(2, 1112, 0.01, drop=-0.001),
+        trial(3, 1865, 0.03, drop=0.004),
+        trial(4, 4072, 0.08, drop=-0.005),
+        trial(5, 6986, 0.09, drop=0.005),
+        trial(6, 9970, 0.12, drop=0.008),
+    )
+    ladder_ = [bf16, int8, pruned, halved, some, most]
+    frozen = frozen_candidates([ORIGINAL, *ladder_], ORIGINAL, BUDGET, ROWS)
+    assert frozen == [ORIGINAL, int8, halved, some, most]
+
+
+def test_a_step_on_the_edge_of_the_limit_does_not_stand_before_a_faster_one_that_is_not() -> None:
+    edge, clear = trial(1, 300, 0.03, drop=0.0099), trial(2, 400, 0.031, drop=0.0)
+    assert frozen_candidates([ORIGINAL, edge, clear], ORIGINAL, BUDGET, ROWS) == [ORIGINAL, clear]
+
+
+def test_the_chance_to_pass_falls_with_drop_doubt_and_strictness() -> None:
+    near, far = trial(1, 200, 0.04, drop=0.0), trial(1, 200, 0.04, drop=0.01)
+    strict = Budget(max_drop=0.01, strict=True)
+    assert chance(far, BUDGET, ROWS) == pytest.approx(0.5)
+    assert chance(near, BUDGET, ROWS) > chance(trial(1, 200, 0.08), BUDGET, ROWS) > 0.5
+    assert chance(near, BUDGET, 4 * ROWS) > chance(near, BUDGET, ROWS)
+    assert chance(near, strict, ROWS) < chance(near, BUDGET, ROWS)
+    assert chance(near, Budget(max_drop=0.0), ROWS) == 1.0
+
+
 def test_slower_than_the_original_is_no_candidate() -> None:
-    assert frozen_candidates([ORIGINAL, trial(1, 50, 0.001)], ORIGINAL, BUDGET) == [ORIGINAL]
+    assert frozen_candidates([ORIGINAL, trial(1, 50, 0.001)], ORIGINAL, BUDGET, ROWS) == [ORIGINAL]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +137,10 @@ def test_no_drop_at_all_asks_for_equal_answers() -> None:
 def test_a_target_p99_is_met_with_the_smallest_drop() -> None:
     budget = Budget(max_drop=0.01, target_p99_ms=4.0)
     slow, near, far = trial(1, 200, 0.01), trial(2, 300, 0.02, 0.001), trial(3, 900, 0.03, 0.008)
-    assert frozen_candidates([ORIGINAL, slow, near, far], ORIGINAL, budget) == [ORIGINAL, near]
+    assert frozen_candidates([ORIGINAL, slow, near, far], ORIGINAL, budget, ROWS) == [
+        ORIGINAL,
+        near,
+    ]
     assert budget.ranks_by is Objective.LATENCY
 
 

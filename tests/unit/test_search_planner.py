@@ -64,11 +64,16 @@ def test_latency_refines_threads_and_throughput_streams(tmp_path: Path) -> None:
 
 
 def test_the_native_engine_is_tried_first_and_has_no_layouts(tmp_path: Path) -> None:
-    context = tiny_context.context(tmp_path)
+    context = tiny_context.context(tmp_path, machine=tiny_context.machine_with(("avx512_bf16",)))
     moves = planner.first_moves(context, ("torch", "native", "openvino"))
     native = [move for move in moves if move.engine.name == "native"]
-    assert moves[1:4] == native
-    assert [[type(s) for s in move.steps] for move in native] == [[Int8Static], [Int8Dynamic], []]
+    assert moves[1:5] == native
+    assert [[type(s) for s in move.steps] for move in native] == [
+        [Int8Static],
+        [Int8Dynamic],
+        [BFloat16],
+        [],
+    ]
     trial = Trial(recipe=native[0], origin="free")
     assert planner.refined_moves(context, trial, Objective.THROUGHPUT) == []
     two = replace(context, cores=2)

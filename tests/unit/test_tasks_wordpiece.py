@@ -54,10 +54,12 @@ def task(request: pytest.FixtureRequest) -> TextClassification:
 
 def same(ours: EncodedRows, theirs: EncodedRows) -> bool:
     cut = [[] if r.truncated is None else r.truncated.tolist() for r in (ours, theirs)]
+    types = [[] if r.type_ids is None else r.type_ids.tolist() for r in (ours, theirs)]
     return (
         np.array_equal(ours.ids, theirs.ids)
         and np.array_equal(ours.starts, theirs.starts)
         and cut[0] == cut[1]
+        and types[0] == types[1]
     )
 
 
@@ -74,18 +76,60 @@ def test_ids_are_the_stock_tokenizers(task: TextClassification) -> None:
         assert same(ours, theirs)
 
 
-def test_pairs_and_nothing_go_to_the_stock_tokenizer(task: TextClassification) -> None:
-    pairs = [("a film", "the cast"), ("nothing", "happens")]
-    assert np.array_equal(task.encode(pairs).ids, task._encode_stock(pairs).ids)
+def test_pairs_have_the_stock_tokenizers_ids_and_types(task: TextClassification) -> None:
+    """Truncated ones too: any two lengths around what there is room for."""
+    draw = random.Random(2)
+    assert task._native is not None
+    assert task._native.reads_pairs
+    random_pairs = [(random_text(draw), random_text(draw)) for _ in range(2000)]
+    lengths = [("a " * n, "b " * m) for n in range(0, 50, 3) for m in range(0, 50, 3)]
+    for pairs in (random_pairs, lengths):
+        ours, theirs = task.encode(pairs), task._encode_stock(pairs)
+        wrong = [
+            pair for i, pair in enumerate(pairs) if not same(ours.select([i]), theirs.select([i]))
+        ]
+        assert wrong == []
+        assert same(ours, theirs)
+
+
+def test_texts_among_pairs_and_nothing(task: TextClassification) -> None:
+    mixed = [("a film", "the cast"), "nothing", ("", "happens")]
+    assert same(task.encode(mixed), task._encode_stock(mixed))
     assert len(task.encode([])) == 0
+
+
+def test_pairs_without_types() -> None:
+    need_engine("native")
+    task = task_of(tiny_tokenizer(types=False))
+    pairs = [("a film", "the cast"), ("nothing " * 60, "happens"), ("", "")]
+
+    assert task._native is not None
+    assert task._native.reads_pairs
+    assert same(task.encode(pairs), task._encode_stock(pairs))
+    assert task.encode(pairs).type_ids is None
+
+
+def test_pairs_of_another_build_go_to_the_stock_tokenizer() -> None:
+    need_engine("native")
+    tokenizer = tiny_tokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A", pair="[CLS] $A $B:1", special_tokens=[("[CLS]", 2)]
+    )
+    task = task_of(tokenizer)
+    pairs = [("a film", "the cast"), ("nothing", "happens")]
+
+    assert task._native is not None
+    assert not task._native.reads_pairs
+    assert same(task.encode(pairs), task._encode_stock(pairs))
 
 
 def test_text_that_is_no_unicode_fails_as_the_stock_tokenizer_does(
     task: TextClassification,
 ) -> None:
-    for encode in (task._encode_stock, task.encode):
-        with pytest.raises(TypeError, match="TextEncodeInput"):
-            encode(["ab\ud800c"])
+    for text in ("ab\ud800c", ("ab", "\ud800c")):
+        for encode in (task._encode_stock, task.encode):
+            with pytest.raises(TypeError, match="Text(Encode)?Input"):
+                encode([text])
 
 
 def test_more_code_points_than_are_kept(

@@ -1,12 +1,12 @@
-"""Our own kernels: fused, never padded, int8 with a scale a token; BERT, RoBERTa, DistilBERT,
-ELECTRA. See docs/concepts/native-engine.md."""
+"""Our own kernels: fused, never padded, int8 with a scale a token, bf16 or fp32, linear by linear;
+BERT, RoBERTa, DistilBERT, ELECTRA. See docs/concepts/native-engine.md."""
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt16
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 HEADER_FILE = "native.json"
 TENSORS_FILE = "native.safetensors"
 ISA_VARIABLE = "MIAOTUI_ISA"
-"""Forces lesser kernels than the processor has, for tests: avx512_vnni, avx2 or portable."""
+"""Forces lesser kernels than the best that run here, for tests and benchmarks: amx,
+avx512_bf16, avx512_vnni, avx_vnni, avx2 or portable."""
 _INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
-_KINDS = _INT8 | {Kind.FP32}
+_KINDS = _INT8 | {Kind.FP32, Kind.BF16}
 _MISSING = (
     "native's kernels are not installed; with a C++ compiler (Debian and Ubuntu: the package g++) "
     "run make setup, or pip install ./native from the source"
@@ -62,10 +63,14 @@ class NativeEngine(EngineBase):
         tensors = {k: v.float().numpy() for k, v in model.encoder.state_dict().items()}
         inside = [name for name in linears(model.encoder) if name.startswith("layers.")]
         formats = {name: _calibrated(name, model.precision[name]) for name in inside}
-        for name in (n for n, found in formats.items() if found.kind in _INT8):
-            codes, scales = quantize_weights(tensors[f"{name}.weight"].T, bits=8)
-            tensors[f"{name}.weight"] = np.ascontiguousarray(codes.T)
-            tensors[f"{name}.scale"] = scales
+        for name, found in formats.items():
+            weight = tensors[f"{name}.weight"]
+            if found.kind in _INT8:
+                codes, scales = quantize_weights(weight.T, bits=8)
+                tensors[f"{name}.weight"] = np.ascontiguousarray(codes.T)
+                tensors[f"{name}.scale"] = scales
+            elif found.kind is Kind.BF16:
+                tensors[f"{name}.weight"] = _to_bf16(weight)
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / TENSORS_FILE)
         header = _Header(shape=model.encoder.shape, linears=formats)
@@ -82,8 +87,8 @@ class NativeEngine(EngineBase):
 
 
 def restored(folder: Path) -> tuple["Encoder", Precision]:
-    """The float encoder and the precision that `build` wrote; int8 weights are what their codes
-    stand for, so that quantizing them again gives the same codes. Needs torch."""
+    """The float encoder and the precision that `build` wrote; int8 and bf16 weights are what they
+    stand for, so that lowering them again gives the same. Needs torch."""
     import torch
 
     from miaotui.models.encoder import Encoder
@@ -92,12 +97,24 @@ def restored(folder: Path) -> tuple["Encoder", Precision]:
     for name in [name for name in tensors if name.endswith(".scale")]:
         weight = name.removesuffix(".scale") + ".weight"
         tensors[weight] = tensors[weight].astype(np.float32) * tensors.pop(name)[:, None]
+    for name in [name for name, tensor in tensors.items() if tensor.dtype == np.uint16]:
+        tensors[name] = _from_bf16(tensors[name])
     encoder = Encoder(header.shape)
     try:
         encoder.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items()})
     except RuntimeError as error:
         raise BundleError(f"{folder / TENSORS_FILE}: {first_line(error)}") from error
     return encoder.eval(), Precision(header.linears)
+
+
+def _to_bf16(weight: Float32[ndarray, "out in"]) -> UInt16[ndarray, "out in"]:
+    """The upper halves of float32 bits, rounded to the nearest, halfway cases to even."""
+    bits = np.ascontiguousarray(weight).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def _from_bf16(halves: UInt16[ndarray, "out in"]) -> Float32[ndarray, "out in"]:
+    return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
 def _calibrated(name: str, precision: LinearPrecision) -> LinearPrecision:
@@ -218,7 +235,9 @@ class _Saved:
         found = self.header.linears.get(name)
         bias = self._tensors.get(f"{name}.bias")
         weight = self._tensor(f"{name}.weight")
-        if found is None or found.kind not in _INT8:
+        if found is not None and found.kind is Kind.BF16:
+            return self._kernels.Linear.bf16(weight, bias)
+        if found is None or found.kind is Kind.FP32:
             return self._kernels.Linear.fp32(weight, bias)
         span = (found.low or 0.0, found.high or 0.0) if calibrated else (0.0, 0.0)
         return self._kernels.Linear.int8(weight, self._tensor(f"{name}.scale"), bias, *span)

@@ -49,7 +49,8 @@ class Precision(Mapping[str, LinearPrecision]):
         """The formats in use, fp32 where none is set."""
         return frozenset(p.kind for p in self.linears.values()) or frozenset({Kind.FP32})
 
-    def without(self, prefixes: tuple[str, ...]) -> "Precision":
-        """The same with the linears under `prefixes` back at fp32."""
-        kept = {n: p for n, p in self.linears.items() if not n.startswith(prefixes)}
-        return Precision(kept, self.calibrator)
+    def without(self, prefixes: tuple[str, ...], kind: Kind = Kind.FP32) -> "Precision":
+        """The same with the linears under `prefixes` back at fp32, or in bf16."""
+        floating = LinearPrecision(kind)
+        changed = {n: floating if n.startswith(prefixes) else p for n, p in self.linears.items()}
+        return Precision({n: p for n, p in changed.items() if p != _FP32}, self.calibrator)

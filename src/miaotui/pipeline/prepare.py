@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from miaotui import __version__
 from miaotui.data.held_out import splits_with
 from miaotui.data.labels import encode_labels
 from miaotui.data.rows import Rows, check_trainable, load_rows
@@ -206,7 +207,7 @@ def _fingerprint(
     cores: int,
     extra: EncodedRows | None,
 ) -> str:
-    """Of model, data and environment: trials of another of these are never taken over."""
+    """Of model, data, environment and this code: trials of another of these are not taken over."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.module.state_dict().items()):
         digest.update(name.encode())
@@ -215,9 +216,9 @@ def _fingerprint(
         digest.update(repr((rows.texts, rows.labels)).encode())
     if extra is not None:
         digest.update(extra.ids.tobytes() + extra.starts.tobytes())
-    digest.update(
-        f"{options.rows.seed} {environment_fingerprint(machine)}{cores}{options.metric}".encode()
-    )
+    environment = environment_fingerprint(machine)
+    settings = f"{options.rows.seed} {environment}{cores}{options.metric} {__version__}"
+    digest.update(settings.encode())
     return digest.hexdigest()[:12]
 
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from miaotui.budget import Objective
+from miaotui.engines.native import NativeEngine
 from miaotui.search import planner
 from miaotui.search.front import allowed
 from miaotui.search.heat import heat
 from miaotui.search.sensitivity import is_int8, layer_sensitivity, with_fallback
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
+from miaotui.techniques.base import SkippedIn
 
 _STAGE = "free moves"
 _REFINED, _FLOAT_MOVES, _HEATED, _NEAR = 2, 2, 4, 1.6
@@ -70,9 +72,11 @@ def _fall_back(state: SearchState) -> None:
     state.tell(_STAGE, "sensitivity of each layer to int8")
     in_time = partial(state.has_time, _FALLBACK_SHARE)
     state.sensitivity = layer_sensitivity(state.context, fastest.recipe, in_time)
+    by_linear = isinstance(fastest.recipe.engine, NativeEngine)
+    skipped_in: SkippedIn = "bf16" if by_linear and state.context.machine.computes_bf16 else "fp32"
     trial = fastest
     for layers in range(1, len(state.sensitivity) // 2 + 1):
         if allowed(trial, state.budget) or not state.has_time(_FALLBACK_SHARE):
             return
-        recipe = with_fallback(fastest.recipe, state.sensitivity, layers)
+        recipe = with_fallback(fastest.recipe, state.sensitivity, layers, skipped_in)
         trial = state.try_(_STAGE, recipe, "free")

@@ -1,13 +1,15 @@
 """Choosing among trials: pure functions of them and the budget."""
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
+from itertools import combinations
+from statistics import NormalDist
 
 from miaotui.budget import Budget
 from miaotui.search.trials import Trial
 
 _MOST_FROZEN = 5
+_ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
 
 
 def allowed(trial: Trial, budget: Budget) -> bool:
@@ -35,9 +37,12 @@ def ladder(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
     return chosen
 
 
-def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) -> list[Trial]:
-    """At most five for the test gate, safest first, the tuned original at the head; of a longer
-    ladder the cheapest, the safest and some between.
+def frozen_candidates(
+    trials: Sequence[Trial], original: Trial, budget: Budget, rows: int
+) -> list[Trial]:
+    """At most five for the test gate, safest first, the tuned original at the head: those steps of
+    the ladder that promise the greatest gain, since the gate ends at the first that fails. `rows`
+    are the selection rows, which the trials' drops were measured on.
 
     With a target p99 it is the safest that meets it, unless the original does.
     """
@@ -49,10 +54,33 @@ def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) 
         meeting.sort(key=lambda t: (t.divergence, t.cost(budget.ranks_by)))
         return [original, *meeting[:1]]
     faster = [t for t in kept if t.cost(budget.ranks_by) < original.cost(budget.ranks_by)]
-    steps = ladder(faster, budget)
-    most = min(_MOST_FROZEN - 1, len(steps))
-    chosen = [steps[round(i)] for i in np.linspace(0, len(steps) - 1, most)]
-    return [original, *reversed(chosen)]
+    steps = ladder(faster, budget)[::-1]
+    sizes = range(min(_MOST_FROZEN - 1, len(steps)), 0, -1)
+    choices = [choice for size in sizes for choice in combinations(steps, size)]
+    best = max(choices, key=lambda c: expected_gain(c, original, budget, rows), default=())
+    return [original, *best]
+
+
+def expected_gain(choice: Sequence[Trial], original: Trial, budget: Budget, rows: int) -> float:
+    """The logarithm of what the gate's answer is expected to gain over the original, in the
+    objective's cost. Steps are taken to fail together: one is reached with the smallest chance of
+    those up to it."""
+    gain, sure, before = 0.0, 1.0, original
+    for trial in choice:
+        sure = min(sure, chance(trial, budget, rows))
+        gain += sure * math.log(before.times_behind(trial, budget.ranks_by))
+        before = trial
+    return gain
+
+
+def chance(trial: Trial, budget: Budget, rows: int) -> float:
+    """That a trial keeps the limit on test rows. Its drop there is taken to be normal around the
+    one on selection rows, and to stray as far as answers differ on two splits of `rows` rows."""
+    if budget.max_drop == 0:
+        return 1.0
+    stray = math.sqrt(max(trial.divergence, 1 / rows) / rows)
+    limit = budget.max_drop - (_ONE_SIDED_95 * stray if budget.strict else 0.0)
+    return NormalDist().cdf((limit - trial.drop) / (math.sqrt(2) * stray))
 
 
 def tuned_original(trials: Sequence[Trial], budget: Budget) -> Trial | None:

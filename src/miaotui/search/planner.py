@@ -58,6 +58,8 @@ def first_moves(context: Context, engines: Sequence[str]) -> list[Recipe]:
     if "native" in engines and adapted:
         add(NativeEngine(), Int8Static())
         add(NativeEngine(), Int8Dynamic())
+        if context.machine.computes_bf16:
+            add(NativeEngine(), BFloat16())
         add(NativeEngine())
     if "openvino" in engines:
         openvino = OpenVinoEngine(layout=layout, weight_bits=bits)

@@ -12,6 +12,7 @@ from miaotui.recipe import Recipe
 from miaotui.search.build import build_and_open
 from miaotui.search.context import Context, write_json
 from miaotui.techniques import Int8Dynamic, Int8Static
+from miaotui.techniques.base import SkippedIn
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,14 @@ def is_int8(recipe: Recipe) -> bool:
     return any(isinstance(step, Int8Dynamic | Int8Static) for step in recipe.quantizing)
 
 
-def with_fallback(runtime: Recipe, found: Sequence[Sensitivity], layers: int) -> Recipe:
+def with_fallback(
+    runtime: Recipe, found: Sequence[Sensitivity], layers: int, skipped_in: SkippedIn = "fp32"
+) -> Recipe:
     """The runtime with that many of its most sensitive layers back in float."""
     worst = sorted(found, key=lambda entry: -entry.distance)[:layers]
     skip = tuple(f"layers.{entry.layer}." for entry in sorted(worst, key=lambda e: e.layer))
     steps = tuple(
-        step.model_copy(update={"skip": skip})
+        step.model_copy(update={"skip": skip, "skipped_in": skipped_in})
         if isinstance(step, Int8Dynamic | Int8Static)
         else step
         for step in runtime.steps

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -42,9 +41,11 @@ class TextClassification(Task):
     name = "text-classification"
 
     def encode(self, texts: Sequence[Text]) -> EncodedRows:
-        if self._native is None or any(isinstance(text, tuple) for text in texts):
+        pairs = sum(isinstance(text, tuple) for text in texts)
+        native = self._native
+        if native is None or (pairs and (pairs < len(texts) or not native.reads_pairs)):
             return self._encode_stock(texts)
-        return self._native.encode(cast(Sequence[str], texts))
+        return native.encode(texts)
 
     @cached_property
     def _native(self) -> NativeWordPiece | None:

@@ -1,4 +1,5 @@
-"""WordPiece of BERT's kind by native code, where it gives the very ids of the stock tokenizer.
+"""WordPiece of BERT's kind by native code, where it gives the very ids of the stock tokenizer:
+texts, and pairs of texts.
 
 The stock tokenizer stays the authority: what its normalizer and pre-tokenizer make of a code point
 is asked of it, one code point at a time, when that is first met; texts with anything whose meaning
@@ -12,9 +13,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 from tokenizers import Tokenizer
 
-from miaotui.tasks.base import EncodedRows, joined
+from miaotui.tasks.base import EncodedRows, Text, joined
 
 _CHARACTER, _WORD, _SPACE = range(3)
 _MOST_POINTS = 50_000
@@ -32,17 +34,29 @@ _PROBES = (
     "word " * 600,
 )
 
-Stock = Callable[[Sequence[str]], EncodedRows]
+_PROBE_PAIRS = tuple(zip(_PROBES, _PROBES[1:] + _PROBES[:1], strict=True)) + (
+    ("word " * 600, "of another " * 300),
+    ("a film", "film " * 600),
+    ("", ""),
+)
+
+Stock = Callable[[Sequence[Text]], EncodedRows]
 
 
 class NativeWordPiece:
-    """Encodes single texts; what it leaves over goes to `stock`."""
+    """Encodes texts and, if `reads_pairs`, pairs; what it leaves over goes to `stock`."""
+
+    reads_pairs: bool
 
     def __init__(self, tokenizer: Tokenizer, settings: dict[str, Any], stock: Stock) -> None:
         self._tokenizer = tokenizer
         self._settings = settings
         self._stock = stock
         self._start_over()
+        self.reads_pairs = bool(settings["between"]) and self._same(_PROBE_PAIRS)
+
+    def _same(self, probes: Sequence[Text]) -> bool:
+        return _equal(self.encode(probes), self._stock(probes))
 
     def _start_over(self) -> None:
         import miaotui_native
@@ -50,16 +64,26 @@ class NativeWordPiece:
         self._pieces = miaotui_native.WordPiece(**self._settings)
         self._known = 0
 
-    def encode(self, texts: Sequence[str]) -> EncodedRows:
+    def encode(self, texts: Sequence[Text]) -> EncodedRows:
+        """Texts, or pairs, but not some of each."""
         try:
-            ids, lengths, truncated, left_over, unknown = self._pieces.encode(texts)
+            if texts and isinstance(texts[0], tuple):
+                found = self._pieces.encode_pairs(*zip(*texts, strict=True))
+            else:
+                found = self._pieces.encode(texts)
         except TypeError:  # not UTF-8, or no text: the stock tokenizer says what is wrong with it
             return self._stock(texts)
+        ids, types, lengths, truncated, left_over, unknown = found
         if len(unknown):
             self._learn(set(unknown.tolist()))
             return self.encode(texts)  # more is unknown only where all was forgotten
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        rows = EncodedRows(ids, starts, None, truncated.astype(bool) if truncated.any() else None)
+        rows = EncodedRows(
+            ids,
+            starts,
+            types if types.any() else None,
+            truncated.astype(bool) if truncated.any() else None,
+        )
         if not len(left_over):
             return rows
         order = np.arange(len(texts))
@@ -82,7 +106,7 @@ def native_wordpiece(tokenizer: Tokenizer, stock: Stock) -> NativeWordPiece | No
     if settings is None:
         return None
     found = NativeWordPiece(tokenizer, settings, stock)
-    return found if _same(found.encode(_PROBES), stock(_PROBES)) else None
+    return found if _equal(found.encode(_PROBES), stock(_PROBES)) else None
 
 
 def _settings(tokenizer: Tokenizer) -> dict[str, Any] | None:
@@ -100,6 +124,9 @@ def _settings(tokenizer: Tokenizer) -> dict[str, Any] | None:
     vocabulary: dict[str, int] = model["vocab"]
     if around is None or model["unk_token"] not in vocabulary:
         return None
+    between, second_type = _between(tokenizer, *around)
+    if len(around[0] + between + around[1]) > cut["max_length"]:
+        return None
     prefix = model["continuing_subword_prefix"]
     return {
         "starts": list(vocabulary.items()),
@@ -112,6 +139,8 @@ def _settings(tokenizer: Tokenizer) -> dict[str, Any] | None:
         "most_characters": model["max_input_chars_per_word"],
         "before": around[0],
         "after": around[1],
+        "between": between,
+        "second_type": second_type,
         "specials": [token["content"] for token in added],
         "most_tokens": cut["max_length"],
     }
@@ -127,6 +156,18 @@ def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]] | None:
     if whole.ids[first : first + len(inner)] != inner:
         return None
     return whole.ids[:first], whole.ids[first + len(inner) :]
+
+
+def _between(tokenizer: Tokenizer, before: list[int], after: list[int]) -> tuple[list[int], int]:
+    """The ids between the texts of a pair, and the type of what follows them; no ids where pairs
+    are built in another way."""
+    first, second = (tokenizer.encode(t, add_special_tokens=False).ids for t in ("a", "b"))
+    whole = tokenizer.encode("a", "b")
+    start, end = before + first, second + after
+    between = whole.ids[len(start) : len(whole.ids) - len(end)]
+    types = [0] * len(start + between) + [whole.type_ids[-1]] * len(end)
+    as_expected = whole.ids == start + between + end and whole.type_ids == types
+    return (between, types[-1]) if as_expected else ([], 0)
 
 
 def _pieces_of(tokenizer: Tokenizer, point: int) -> list[tuple[int, str]] | None:
@@ -148,12 +189,13 @@ def _pieces_of(tokenizer: Tokenizer, point: int) -> list[tuple[int, str]] | None
     return pieces
 
 
-def _same(ours: EncodedRows, theirs: EncodedRows) -> bool:
-    def cut(rows: EncodedRows) -> list[bool]:
-        return [] if rows.truncated is None else rows.truncated.tolist()
+def _equal(ours: EncodedRows, theirs: EncodedRows) -> bool:
+    def listed(array: ndarray | None) -> list[int]:
+        return [] if array is None else array.tolist()
 
     return (
         np.array_equal(ours.ids, theirs.ids)
         and np.array_equal(ours.starts, theirs.starts)
-        and cut(ours) == cut(theirs)
+        and listed(ours.type_ids) == listed(theirs.type_ids)
+        and listed(ours.truncated) == listed(theirs.truncated)
     )

@@ -1,7 +1,7 @@
 """A technique: frozen settings and what they do to a model."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,6 +33,10 @@ def first_rows(technique: str, calibration: "Calibration", count: int) -> "Calib
     if not len(calibration.rows):
         raise DataError(f"{technique}: there are no calibration rows; give it training rows")
     return calibration.first(count)
+
+
+SkippedIn = Literal["fp32", "bf16"]
+"""How linears compute that a quantization leaves out; bf16 only where the engine can by linear."""
 
 
 def check_skip(technique: str, model: "Model", skip: tuple[str, ...]) -> None:

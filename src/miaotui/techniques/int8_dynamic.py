@@ -4,17 +4,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from miaotui.models.precision import Kind, LinearPrecision, Precision
-from miaotui.techniques.base import TechniqueBase, check_skip
+from miaotui.techniques.base import SkippedIn, TechniqueBase, check_skip
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
 
 
 class Int8Dynamic(TechniqueBase):
-    """Every linear of the layers in int8, but for those whose names start with one of `skip`."""
+    """Every linear of the layers in int8, but for those whose names start with one of `skip`: they
+    compute as `skipped_in` says."""
 
     name: Literal["int8-dynamic"] = "int8-dynamic"
     skip: tuple[str, ...] = ()
+    skipped_in: SkippedIn = "fp32"
 
     def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
         from miaotui.models.model import linears
@@ -26,4 +28,4 @@ class Int8Dynamic(TechniqueBase):
             if name.startswith("layers.") or not model.has_adapter
         ]
         int8 = Precision(dict.fromkeys(names, LinearPrecision(Kind.INT8_DYNAMIC)))
-        return replace(model, precision=int8.without(self.skip))
+        return replace(model, precision=int8.without(self.skip, Kind(self.skipped_in)))

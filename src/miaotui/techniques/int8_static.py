@@ -11,7 +11,7 @@ from numpy import ndarray
 from pydantic import Field
 
 from miaotui.models.precision import Kind, LinearPrecision, Precision
-from miaotui.techniques.base import TechniqueBase, check_skip, first_rows
+from miaotui.techniques.base import SkippedIn, TechniqueBase, check_skip, first_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,13 +25,15 @@ _SHRINKS = np.linspace(0.3, 1.0, 36)
 
 class Int8Static(TechniqueBase):
     """`calibrator`: "minmax" takes the whole range seen; "percentile" leaves out the same share of
-    extremes on either side; "mse" shrinks the range to what rounds a sample best."""
+    extremes on either side; "mse" shrinks the range to what rounds a sample best. Linears whose
+    names start with one of `skip` compute as `skipped_in` says."""
 
     name: Literal["int8-static"] = "int8-static"
     calibrator: Literal["minmax", "percentile", "mse"] = "mse"
     percentile: float = Field(default=99.99, gt=50, le=100)
     rows: int = Field(default=256, ge=1)
     skip: tuple[str, ...] = ()
+    skipped_in: SkippedIn = "fp32"
 
     def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
         from miaotui.models.model import linears
@@ -46,7 +48,8 @@ class Int8Static(TechniqueBase):
         }[self.calibrator]
         ranges = {name: choose(sample) for name, sample in samples.items()}
         int8 = {n: LinearPrecision(Kind.INT8_STATIC, *r) for n, r in ranges.items()}
-        return replace(model, precision=Precision(int8, self.calibrator).without(self.skip))
+        precision = Precision(int8, self.calibrator)
+        return replace(model, precision=precision.without(self.skip, Kind(self.skipped_in)))
 
     def _percentile(self, sample: Float64[ndarray, " values"]) -> Range:
         low, high = np.percentile(sample, (100 - self.percentile, self.percentile))

@@ -1,0 +1,273 @@
+// AMX: 16 rows of 64 codes (or 32 bf16) times 16 columns an instruction; all else is AVX-512's.
+//
+// A panel of 64 columns is packed as for AVX-512, its depth filled up, so that 64 bytes of depth and
+// 16 columns are a tile whose rows lie 256 bytes apart, whatever the format. Two tiles of rows meet
+// half a panel (32 x 32 sums in four registers); a last tile of rows meets a whole one (16 x 64).
+// Rows beyond the last are read (kRowStep), multiplied and dropped.
+#include "../kernels.hpp"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#if defined(MIAOTUI_EMULATED_TILES)
+#include "../tests/emulated_tiles.hpp"
+#else
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace miaotui {
+namespace amx {
+
+constexpr bool kTiled = true;
+
+#include "avx512.hpp"
+#include "../kernels/pairs.hpp"
+
+#include "../kernels/product.hpp"
+
+constexpr int kTileRows = 16, kTileColumns = 16, kTileBytes = 64;
+constexpr int kWeightStride = kPanel * 4;
+static_assert(kTileRows <= kRowStep && kTileBytes <= kColumns);
+
+// Compilers do not all know that tile instructions read memory: all that was written is written now.
+static inline void settle(const void* memory) { asm volatile("" : : "r"(memory) : "memory"); }
+
+// This thread's tile registers, all of them 16 rows of 64 bytes while it lives.
+class Tiles {
+ public:
+  Tiles() {
+    struct alignas(64) Configuration {
+      std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      std::uint16_t row_bytes[16] = {};
+      std::uint8_t rows[16] = {};
+    } configuration;
+    static_assert(sizeof configuration == 64);
+    for (int t = 0; t < 8; ++t) configuration.row_bytes[t] = 64, configuration.rows[t] = kTileRows;
+    settle(&configuration);
+    _tile_loadconfig(&configuration);
+  }
+  ~Tiles() { _tile_release(); }
+  Tiles(const Tiles&) = delete;
+  Tiles& operator=(const Tiles&) = delete;
+};
+
+// What one panel's tiles are made of, whatever their format.
+struct Tiled {
+  const LinearView& linear;
+  const Input& in;
+  const char* rows;      // of the input, from the first
+  std::ptrdiff_t stride;  // bytes from row to row
+  const char* weights;
+  int steps;  // of 64 bytes each
+};
+
+// Tile numbers are part of an instruction, so that no function can take them.
+#define MIAOTUI_MULTIPLY(sums, rows, columns)   \
+  do {                                          \
+    if constexpr (format == Format::int8)       \
+      _tile_dpbusd(sums, rows, columns);        \
+    else                                        \
+      _tile_dpbf16ps(sums, rows, columns);      \
+  } while (0)
+
+// Values of `rows` rows and `columns` columns whose sums lie in `sums`.
+template <Format format, int columns, class Out>
+static inline void finish_tiles(const std::int32_t* sums, const Tiled& tiled, int row, int rows,
+                                int column, const Out& out) {
+  const LinearView& linear = tiled.linear;
+  Floats scales[columns / kWidth], biases[columns / kWidth];
+  for (int v = 0; v < columns / kWidth; ++v) {
+    biases[v] = load(linear.bias + column + v * kWidth);
+    if constexpr (format == Format::int8) scales[v] = load(linear.scales + column + v * kWidth);
+  }
+  for (int r = 0; r < rows; ++r)
+    for (int v = 0; v < columns / kWidth; ++v) {
+      const Ints sum = load(sums + r * columns + v * kWidth);
+      if constexpr (format == Format::int8)
+        out(row + r, column + v * kWidth,
+            value_of(sum, scales[v], row_scale(linear, tiled.in, row + r), biases[v]));
+      else
+        out(row + r, column + v * kWidth, as_floats(sum) * linear.factor + biases[v]);
+    }
+}
+
+// Two tiles of rows, half a panel. Sums of codes start at the offsets, the same for every row
+// (stride 0), those of bf16 at zero.
+template <Format format, class Out>
+static inline void two_by_two(const Tiled& tiled, int row, int rows, const char* weights,
+                              int column, const Out& out) {
+  constexpr int columns = 2 * kTileColumns;
+  const char* upper = tiled.rows + row * tiled.stride;
+  const char* lower = upper + kTileRows * tiled.stride;
+  if constexpr (format == Format::int8) {
+    const std::int32_t* offsets = tiled.linear.offsets + column;
+    _tile_loadd(0, offsets, 0);
+    _tile_loadd(1, offsets + kTileColumns, 0);
+    _tile_loadd(2, offsets, 0);
+    _tile_loadd(3, offsets + kTileColumns, 0);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (int step = 0; step < tiled.steps; ++step) {
+    _tile_loadd(4, upper + step * kTileBytes, tiled.stride);
+    _tile_loadd(6, weights, kWeightStride);
+    _tile_loadd(7, weights + kTileBytes, kWeightStride);
+    MIAOTUI_MULTIPLY(0, 4, 6);
+    MIAOTUI_MULTIPLY(1, 4, 7);
+    _tile_loadd(5, lower + step * kTileBytes, tiled.stride);
+    MIAOTUI_MULTIPLY(2, 5, 6);
+    MIAOTUI_MULTIPLY(3, 5, 7);
+    weights += kTileRows * kWeightStride;
+  }
+  alignas(64) std::int32_t sums[2 * kTileRows * columns];
+  _tile_stored(0, sums, columns * 4);
+  _tile_stored(1, sums + kTileColumns, columns * 4);
+  _tile_stored(2, sums + kTileRows * columns, columns * 4);
+  _tile_stored(3, sums + kTileRows * columns + kTileColumns, columns * 4);
+  finish_tiles<format, columns>(sums, tiled, row, rows, column, out);
+}
+
+// One tile of rows, a whole panel.
+template <Format format, class Out>
+static inline void one_by_four(const Tiled& tiled, int row, int rows, int column,
+                               const Out& out) {
+  const char* upper = tiled.rows + row * tiled.stride;
+  const char* weights = tiled.weights;
+  if constexpr (format == Format::int8) {
+    const std::int32_t* offsets = tiled.linear.offsets + column;
+    _tile_loadd(0, offsets, 0);
+    _tile_loadd(1, offsets + kTileColumns, 0);
+    _tile_loadd(2, offsets + 2 * kTileColumns, 0);
+    _tile_loadd(3, offsets + 3 * kTileColumns, 0);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (int step = 0; step < tiled.steps; ++step) {
+    _tile_loadd(4, upper + step * kTileBytes, tiled.stride);
+    _tile_loadd(6, weights, kWeightStride);
+    MIAOTUI_MULTIPLY(0, 4, 6);
+    _tile_loadd(7, weights + kTileBytes, kWeightStride);
+    MIAOTUI_MULTIPLY(1, 4, 7);
+    _tile_loadd(6, weights + 2 * kTileBytes, kWeightStride);
+    MIAOTUI_MULTIPLY(2, 4, 6);
+    _tile_loadd(7, weights + 3 * kTileBytes, kWeightStride);
+    MIAOTUI_MULTIPLY(3, 4, 7);
+    weights += kTileRows * kWeightStride;
+  }
+  alignas(64) std::int32_t sums[kTileRows * kPanel];
+  _tile_stored(0, sums, kPanel * 4);
+  _tile_stored(1, sums + kTileColumns, kPanel * 4);
+  _tile_stored(2, sums + 2 * kTileColumns, kPanel * 4);
+  _tile_stored(3, sums + 3 * kTileColumns, kPanel * 4);
+  finish_tiles<format, kPanel>(sums, tiled, row, rows, column, out);
+}
+
+#undef MIAOTUI_MULTIPLY
+
+template <Format format, class Out>
+static inline void all_rows(const Tiled& tiled, int column, const Out& out) {
+  settle(tiled.rows);
+  int row = 0;
+  for (int left = tiled.in.rows; left > kTileRows; left = tiled.in.rows - row) {
+    const int rows = left < 2 * kTileRows ? left : 2 * kTileRows;
+    two_by_two<format>(tiled, row, rows, tiled.weights, column, out);
+    two_by_two<format>(tiled, row, rows, tiled.weights + 2 * kTileBytes,
+                       column + 2 * kTileColumns, out);
+    row += rows;
+  }
+  if (row < tiled.in.rows) one_by_four<format>(tiled, row, tiled.in.rows - row, column, out);
+}
+
+template <class Out>
+static void tiled_panel(const LinearView& linear, const Input& in, int panel, const Out& out) {
+  const bool int8 = linear.format == Format::int8;
+  const int size = int8 ? 1 : 2;  // bytes of a weight and of an input
+  const char* rows = int8 ? reinterpret_cast<const char*>(in.codes)
+                          : reinterpret_cast<const char*>(in.halves);
+  const char* weights = static_cast<const char*>(linear.weights) +
+                        static_cast<std::size_t>(panel) * linear.depth * kPanel * size;
+  const Tiled tiled{linear, in, rows, std::ptrdiff_t{in.stride} * size,
+                    weights, linear.depth * size / kTileBytes};
+  if (int8)
+    all_rows<Format::int8>(tiled, panel * kPanel, out);
+  else
+    all_rows<Format::bf16>(tiled, panel * kPanel, out);
+}
+
+#include "../kernels/forward.hpp"
+
+static void tiled_forward(const NetworkView& net, const Chunk& chunk, const Workspace& work,
+                          const Team& team) {
+  const Tiles tiles;
+  forward(net, chunk, work, team);
+}
+
+// A process asks Linux once for the tiles' state; what is not there is refused.
+static bool tiles_are_allowed() {
+#if defined(MIAOTUI_EMULATED_TILES)
+  return true;
+#else
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") &&
+         __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#endif
+}
+
+// One product against plain sums: an emulator or a hypervisor may promise what it does not keep.
+static bool sums_are_exact() {
+  constexpr int depth = 2 * kTileBytes, rows = 2 * kTileRows + 1;
+  alignas(64) static std::int8_t weights[depth * kPanel];
+  alignas(64) static std::uint8_t codes[rounded_up(rows, kRowStep) * depth];
+  alignas(64) static float out[rows * kPanel], ones[kPanel], zeros[kPanel];
+  alignas(64) static std::int32_t offsets[kPanel];
+  for (int i = 0; i < depth * kPanel; ++i)
+    weights[i] = static_cast<std::int8_t>(i * 37 % 255 - 127);
+  for (int i = 0; i < rows * depth; ++i) codes[i] = static_cast<std::uint8_t>(i * 101 % 256);
+  for (int c = 0; c < kPanel; ++c) ones[c] = 1.0f, offsets[c] = c - 5;
+  LinearView linear;
+  linear.format = Format::int8;
+  linear.depth = depth;
+  linear.panels = 1;
+  linear.weights = weights;
+  linear.scales = ones;
+  linear.bias = zeros;
+  linear.offsets = offsets;
+  linear.input_scale = 1.0f;
+  {
+    const Tiles tiles;
+    multiply(linear, Input{nullptr, nullptr, codes, nullptr, depth, rows}, Team{},
+             ToFloats{out, kPanel});
+  }
+  for (int r = 0; r < rows; ++r)
+    for (int c = 0; c < kPanel; ++c) {
+      std::int32_t sum = offsets[c];
+      for (int k = 0; k < depth; ++k)
+        sum += codes[r * depth + k] * weights[k / 4 * kWeightStride + c * 4 + k % 4];
+      if (out[r * kPanel + c] != static_cast<float>(sum)) return false;
+    }
+  return true;
+}
+
+static bool runs_here() {
+  static const bool found = has_avx512_vnni() && tiles_are_allowed() && sums_are_exact();
+  return found;
+}
+
+}  // namespace amx
+
+const Kernels kAmx{"amx",
+                   {amx::kPanel, amx::kTileBytes},
+                   amx::runs_here,
+                   amx::tiled_forward,
+                   amx::kAttentionRows};
+
+}  // namespace miaotui
+#endif
