@@ -10,7 +10,7 @@ python=.venv/bin/python
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
-flags="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+flags="-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 "$python" -m pip install --disable-pip-version-check --quiet --no-deps --no-cache-dir \
   --target "$work/kernels" -C build-dir="$work/build" \
   -C cmake.define.CMAKE_CXX_FLAGS="$flags" ./native
