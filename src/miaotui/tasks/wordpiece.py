@@ -61,7 +61,7 @@ class NativeWordPiece:
 
     @property
     def _too_long(self) -> str:
-        return "word " * (self._settings["most_tokens"] + 8)
+        return "word " * (int(self._settings["most_tokens"]) + 8)
 
     def _same(self, probes: Sequence[Text]) -> bool:
         return _equal(self.encode(probes), self._stock(probes))
