@@ -92,6 +92,13 @@ static inline void finish_tiles(const std::int32_t* sums, const Tiled& tiled, in
     }
 }
 
+static inline void zero_sums() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+
 // Two tiles of rows, half a panel. Sums of codes start at the offsets, the same for every row
 // (stride 0), those of bf16 at zero.
 template <Format format, class Out>
@@ -107,10 +114,7 @@ static inline void two_by_two(const Tiled& tiled, int row, int rows, const char*
     _tile_loadd(2, offsets, 0);
     _tile_loadd(3, offsets + kTileColumns, 0);
   } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    zero_sums();
   }
   for (int step = 0; step < tiled.steps; ++step) {
     _tile_loadd(4, upper + step * kTileBytes, tiled.stride);
@@ -144,10 +148,7 @@ static inline void one_by_four(const Tiled& tiled, int row, int rows, int column
     _tile_loadd(2, offsets + 2 * kTileColumns, 0);
     _tile_loadd(3, offsets + 3 * kTileColumns, 0);
   } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    zero_sums();
   }
   for (int step = 0; step < tiled.steps; ++step) {
     _tile_loadd(4, upper + step * kTileBytes, tiled.stride);

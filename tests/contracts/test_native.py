@@ -253,6 +253,17 @@ def test_what_was_built_can_be_restored_and_lowered_elsewhere(
     np.testing.assert_allclose(again, logits, atol=1e-4)  # scales may differ in their last bit
 
 
+def test_rows_of_several_calls_are_answered_as_of_one(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = opened(random_model(uneven()), 2)
+    together = session.run(ROWS)
+    for tokens, rows in ((1, 9), (30, 9), (60, 2), (10_000, 5)):
+        monkeypatch.setattr("miaotui.engines.native._TOKENS_A_CALL", tokens)
+        monkeypatch.setattr("miaotui.engines.native._ROWS_A_CALL", rows)
+        assert np.array_equal(session.run(ROWS), together)
+
+
 def test_many_callers_at_once_get_their_own_answers(opened: Opened) -> None:
     session = opened(random_model(uneven()), 2)
     parts = [random_rows(LENGTHS, seed=seed) for seed in range(8)]

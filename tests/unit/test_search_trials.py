@@ -110,6 +110,8 @@ def test_fallback_spares_the_most_sensitive_layers() -> None:
     found = [Sensitivity(0, 0.0, 0.1), Sensitivity(1, 0.0, 0.5), Sensitivity(2, 0.0, 0.3)]
     assert with_fallback(INT8, found, 1).steps == (Int8Static(skip=("layers.1.",)),)
     assert with_fallback(INT8, found, 2).steps == (Int8Static(skip=("layers.1.", "layers.2.")),)
+    in_bf16 = Int8Static(skip=("layers.1.",), skipped_in="bf16")
+    assert with_fallback(INT8, found, 1, "bf16").steps == (in_bf16,)
 
 
 def test_what_counts_as_int8() -> None:
