@@ -10,9 +10,11 @@ from miaotui.engines.layouts import Packed, Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.recipe import Recipe
 from miaotui.search.clock import Clock, silent
+from miaotui.search.compression import doubted
 from miaotui.search.heat import heat
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial, TrialStore
+from miaotui.techniques import DropLayers
 
 LAYOUTS = (Padded(batch=4), Packed(batch=2, block_tokens=32))
 NONSENSE = 1e9
@@ -55,3 +57,26 @@ def test_one_alone_or_too_little_time_is_no_heat(state: SearchState) -> None:
     assert heat(state, state.trials[:1]) == state.trials[:1]
     state.clock = Clock(60.0)
     assert [trial.heat for trial in heat(state, state.trials)] == [None, None]
+
+
+@pytest.mark.parametrize(("speed", "again"), [(50.0, True), (200.0, False)])
+def test_a_smaller_model_slower_than_the_whole_is_timed_again(
+    state: SearchState, speed: float, again: bool
+) -> None:
+    whole = state.trials[0].model_copy(update={"throughput_rows_per_s": 100.0})
+    smaller = Trial(
+        recipe=whole.recipe.model_copy(update={"steps": (DropLayers(keep=(0,)),)}),
+        origin="compressed",
+        drop=0.0,
+        throughput_rows_per_s=speed,
+    )
+    state.trials = [whole, smaller]
+
+    found = doubted(state, smaller, whole.recipe)
+
+    assert state.trials[1] == found
+    assert (found.heat is not None) is again
+    if again:
+        assert found.throughput_rows_per_s > state.trials[0].throughput_rows_per_s
+    else:
+        assert found == smaller

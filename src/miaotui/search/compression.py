@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 from miaotui.budget import Objective
 from miaotui.recipe import Recipe
 from miaotui.search import planner
 from miaotui.search.context import write_json
 from miaotui.search.front import allowed
+from miaotui.search.heat import heat
 from miaotui.search.latency import stored_table
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
@@ -35,7 +37,7 @@ def compress(state: SearchState, runtime: Recipe) -> Trial | None:
     state.context = state.context.with_latency(state.latency)
     for recipe in planner.training_free(state.context, runtime):
         if state.has_time(_FREE_OF_TRAINING_SHARE):
-            state.try_("compression", recipe, "compressed")
+            doubted(state, state.try_("compression", recipe, "compressed"), runtime)
     state.context = replace(state.context, unlabelled=_affordable(state))
     return _recover(state, runtime)
 
@@ -49,15 +51,16 @@ def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
     start, milder = planner.pruned(runtime, 0.5, seed), planner.pruned(runtime, 0.7, seed)
     if state.budget.ranks_by is Objective.LATENCY and len(state.context.model.encoder.layers) > 1:
         start, milder = planner.halved(state.context, runtime, seed), start
-    trial = _distil(state, start, shares[0])
+    distil = partial(_distil, state, runtime)
+    trial = distil(start, shares[0])
     if trial is None:
         return None
-    small = _distil(state, planner.tiny(runtime, seed), _TINY_SHARE) if tries_tiny else None
+    small = distil(planner.tiny(runtime, seed), _TINY_SHARE) if tries_tiny else None
     if not allowed(trial, state.budget):
-        _distil(state, milder, shares[-1])
+        distil(milder, shares[-1])
         return small
     for share in shares[1:]:
-        further = _distil(state, planner.pruned(trial.recipe, 0.7, seed), share)
+        further = distil(planner.pruned(trial.recipe, 0.7, seed), share)
         if further is None or not allowed(further, state.budget):
             break
         trial = further
@@ -68,12 +71,21 @@ def _wants_cascade(state: SearchState) -> bool:
     return state.budget.ranks_by is Objective.THROUGHPUT and state.context.can_be_sure
 
 
-def _distil(state: SearchState, recipe: Recipe, share: float) -> Trial | None:
+def _distil(state: SearchState, runtime: Recipe, recipe: Recipe, share: float) -> Trial | None:
     """Trains for a share of the search's time left; None where that is too short."""
     seconds = share * state.clock.search_left_s
     if seconds < min(_SHORTEST_RECOVERY_S, _SHORTEST_SHARE * state.clock.budget_s):
         return None
-    return state.try_("recovery", recipe, "recovered", seconds)
+    return doubted(state, state.try_("recovery", recipe, "recovered", seconds), runtime)
+
+
+def doubted(state: SearchState, trial: Trial, runtime: Recipe) -> Trial:
+    """The trial, or where it was slower than the larger model it was made of, in the same runtime,
+    both timed again side by side: something else ran while one of them was looked at."""
+    whole = next((t for t in state.trials if t.recipe.key == runtime.key), None)
+    if whole is None or not trial.ok or trial.times_behind(whole, state.budget.ranks_by) <= 1:
+        return trial
+    return heat(state, [whole, trial])[1]
 
 
 def _affordable(state: SearchState) -> EncodedRows | None:
