@@ -56,7 +56,7 @@ def optimized(
 ) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("bundle") / "fast"
     done = miaotui(
-        "optimize", model, "--data", rows, "--max-drop", "3%", "--time-budget", "150s",
+        "optimize", model, "--data", rows, "--max-drop", "3%", "--time-budget", "120s",
         "--out", out, "--json",
     )  # fmt: skip
     return out, json.loads(done.stdout)
