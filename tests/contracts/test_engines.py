@@ -236,6 +236,20 @@ def test_a_precision_it_cannot_compute_in_is_refused_by_name(
     assert not (tmp_path / "engine").exists()
 
 
+def test_openvino_does_not_compute_bf16_in_fp32_unasked(model: Model, tmp_path: Path) -> None:
+    mixed = Precision(
+        {
+            "layers.0.down": LinearPrecision(Kind.INT8_STATIC, -1.0, 1.0),
+            "layers.1.down": LinearPrecision(Kind.BF16),
+        }
+    )
+
+    with pytest.raises(EngineUnavailable, match="only where its setting bf16 is true"):
+        ENGINES["openvino"]().build(replace(model, precision=mixed), None, tmp_path / "engine")
+
+    assert not (tmp_path / "engine").exists()
+
+
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "native"])
 def test_int8_static_without_ranges_is_refused_by_the_layers_name(
     name: str, model: Model, tmp_path: Path

@@ -238,3 +238,21 @@ def test_joining_nothing_gives_no_rows() -> None:
 
 def test_types_of_only_zeros_are_none() -> None:
     assert encoded_rows([[1, 2]], [[0, 0]]).type_ids is None
+
+
+def test_rows_are_equal_where_every_part_is() -> None:
+    ids, starts = np.array([5, 6, 7], np.int32), np.array([0, 1, 3])
+    rows = EncodedRows(ids, starts)
+    zeros = EncodedRows(ids, starts, np.zeros(3, np.int32), np.zeros(2, bool))
+
+    assert rows.equals(zeros)
+    assert zeros.equals(rows)
+    for other in (
+        EncodedRows(ids + 1, starts),
+        EncodedRows(ids, np.array([0, 2, 3])),
+        EncodedRows(ids, starts, np.array([0, 0, 1], np.int32)),
+        EncodedRows(ids, starts, None, np.array([False, True])),
+        EncodedRows(ids[:1], starts[:2]),
+    ):
+        assert not rows.equals(other)
+        assert not other.equals(rows)

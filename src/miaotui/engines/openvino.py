@@ -12,7 +12,7 @@ from numpy import ndarray
 from miaotui.engines.base import BatchedEngine, Session, feeds
 from miaotui.engines.layouts import Batch, Bucketed, Padded
 from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
-from miaotui.errors import BundleError, EngineFailed, first_line
+from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
 from miaotui.quiet import silence_telemetry
@@ -41,8 +41,9 @@ class OpenVinoEngine(BatchedEngine):
         return None if "openvino" in machine.versions else "openvino is not installed"
 
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
-        allowed = _KINDS | ({Kind.BF16} if probe().computes_bf16 else set())
-        self.check_kinds(model, allowed)
+        if Kind.BF16 in model.precision.kinds and not self.bf16:
+            raise EngineUnavailable("openvino computes in bf16 only where its setting bf16 is true")
+        self.check_kinds(model, _KINDS | ({Kind.BF16} if probe().computes_bf16 else set()))
         self.check_layout(model)
         folder.mkdir(parents=True, exist_ok=True)
         openvino = _openvino()

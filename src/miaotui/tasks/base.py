@@ -48,6 +48,23 @@ class EncodedRows:
         truncated = None if self.truncated is None else self.truncated[chosen]
         return EncodedRows(self.ids[flat], starts, types, truncated)
 
+    def equals(self, other: "EncodedRows") -> bool:
+        """Whether all ids, rows, types and truncations are the same; None stands for zeros."""
+
+        def zeros_for(array: ndarray | None, size: int) -> ndarray:
+            return np.zeros(size, dtype=np.int32) if array is None else array
+
+        return (
+            np.array_equal(self.ids, other.ids)
+            and np.array_equal(self.starts, other.starts)
+            and np.array_equal(
+                zeros_for(self.type_ids, len(self.ids)), zeros_for(other.type_ids, len(other.ids))
+            )
+            and np.array_equal(
+                zeros_for(self.truncated, len(self)), zeros_for(other.truncated, len(other))
+            )
+        )
+
     def chunks(self, rows: int) -> Iterator["EncodedRows"]:
         """Consecutive groups of at most `rows` rows."""
         for first in range(0, len(self), rows):

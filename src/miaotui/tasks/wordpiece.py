@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from numpy import ndarray
 from tokenizers import Tokenizer
 
 from miaotui.tasks.base import EncodedRows, Text, joined
@@ -64,7 +63,7 @@ class NativeWordPiece:
         return "word " * (int(self._settings["most_tokens"]) + 8)
 
     def _same(self, probes: Sequence[Text]) -> bool:
-        return _equal(self.encode(probes), self._stock(probes))
+        return self.encode(probes).equals(self._stock(probes))
 
     def _start_over(self) -> None:
         import miaotui_native
@@ -195,15 +194,3 @@ def _pieces_of(tokenizer: Tokenizer, point: int) -> list[tuple[int, str]] | None
             return None
         pieces.append((role, character))
     return pieces
-
-
-def _equal(ours: EncodedRows, theirs: EncodedRows) -> bool:
-    def listed(array: ndarray | None) -> list[int]:
-        return [] if array is None else array.tolist()
-
-    return (
-        np.array_equal(ours.ids, theirs.ids)
-        and np.array_equal(ours.starts, theirs.starts)
-        and listed(ours.type_ids) == listed(theirs.type_ids)
-        and listed(ours.truncated) == listed(theirs.truncated)
-    )
