@@ -4,9 +4,9 @@
 
 Texts are packaged review sentences (English), random mixtures of many scripts, emoji, control
 characters and any code point, and sentences with characters replaced by such; every other batch is
-of pairs. Ids, types and truncations must all be equal; the script fails where one is not. Times are of packaged
-sentences, a thousand at once and one by one, and of pairs of them, both tokenizers interleaved.
-Result: results/tokenizer.json.
+of pairs. Ids, types and truncations must all be equal; the script fails where one is not. Times are
+of packaged sentences, a thousand at once and one by one, and of pairs of them, both tokenizers
+interleaved. Result: results/tokenizer.json.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from packaged import conditions, encoder_folder, write_result, write_rows
 
 from miaotui.measure.statistics import ratio_interval
