@@ -20,21 +20,26 @@ isa_flags() {
   esac
 }
 
-# compile SANITIZER SOURCE: the object's name is printed.
+object_of() { echo "$work/${1%%,*}-$(basename "$2").o"; }
+
 compile() {
-  local object="$work/${1%%,*}-$(basename "$2").o" flags=""
+  local flags=""
   if [ "$(uname -m)" = x86_64 ]; then flags="$(isa_flags "$2")"; fi
   # shellcheck disable=SC2086
   "$compiler" -std=c++17 -O1 -g -fno-omit-frame-pointer -Wno-psabi -Wno-uninitialized \
-    -fno-sanitize-recover=all -fsanitize="$1" $flags -c "$2" -o "$object"
-  echo "$object"
+    -fno-sanitize-recover=all -fsanitize="$1" $flags -c "$2" -o "$(object_of "$1" "$2")"
 }
 
-# run SANITIZER NAME SOURCE...: builds a test and runs it.
+# run SANITIZER NAME SOURCE...: builds a test, all sources at once, and runs it.
 run() {
-  local sanitizer="$1" name="$2" objects=() source
+  local sanitizer="$1" name="$2" objects=() builds=() source build
   shift 2
-  for source in "$@"; do objects+=("$(compile "$sanitizer" "$source")"); done
+  for source in "$@"; do
+    compile "$sanitizer" "$source" &
+    builds+=($!)
+    objects+=("$(object_of "$sanitizer" "$source")")
+  done
+  for build in "${builds[@]}"; do wait "$build"; done
   "$compiler" -fsanitize="$sanitizer" -pthread "${objects[@]}" -o "$work/$name"
   echo "$sanitizer: $name"
   "$work/$name"

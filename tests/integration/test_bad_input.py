@@ -21,17 +21,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused(tmp_path: Path, model: object, *more: str, rows: str | bytes = GOOD) -> str:
-    """The one line that `optimize` ends with, status 2; in this process, which is much faster."""
+    """The one line that `optimize` ends with; nothing is written."""
     data, out = tmp_path / "rows.csv", tmp_path / "out"
     data.write_bytes(rows if isinstance(rows, bytes) else rows.encode())
+    line = last_line(model, data, out, *more)
+    assert not out.exists()
+    assert not list(tmp_path.glob(".*")), "nothing of the work is left either"
+    return line
+
+
+def last_line(model: object, data: Path, out: Path, *more: str) -> str:
+    """Of `optimize` that ends with status 2; in this process, which is much faster."""
     arguments = ["optimize", str(model), "--data", str(data), "--out", str(out), *more]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2, (done.stderr, done.exception)
     assert isinstance(done.exception, SystemExit)
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert lines[-1].startswith("error: "), done.stderr
-    assert not out.exists()
-    assert not list(tmp_path.glob(".*")), "nothing of the work is left either"
     return lines[-1]
 
 
@@ -106,22 +112,15 @@ def test_a_full_place_is_not_overwritten(tmp_path: Path, model: Path) -> None:
     out.mkdir()
     (out / "thesis.txt").write_text("mine", encoding="utf-8")
     (tmp_path / "rows.csv").write_text(GOOD, encoding="utf-8")
-    done = tiny_job.miaotui(
-        "optimize", model, "--data", tmp_path / "rows.csv", "--out", out, status=2
-    )
-    assert "holds something else" in done.stderr
+    assert "holds something else" in last_line(model, tmp_path / "rows.csv", out)
     assert (out / "thesis.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, model: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     (tmp_path / "rows.csv").write_text(GOOD, encoding="utf-8")
-    done = tiny_job.miaotui(
-        "optimize", model, "--data", tmp_path / "rows.csv", "--out", tmp_path / "file" / "x",
-        status=2,
-    )  # fmt: skip
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "cannot be written" in done.stderr
+    line = last_line(model, tmp_path / "rows.csv", tmp_path / "file" / "x")
+    assert "cannot be written" in line
 
 
 def test_surgery_on_an_unknown_family(tmp_path: Path) -> None:
@@ -146,8 +145,5 @@ def test_folders_that_are_no_model(tmp_path: Path, model: Path) -> None:
 
 
 def test_missing_rows(tmp_path: Path, model: Path) -> None:
-    done = tiny_job.miaotui(
-        "optimize", model, "--data", tmp_path / "none.csv", "--out", tmp_path / "x", status=2
-    )
-    assert "none.csv" in done.stderr
+    assert "none.csv" in last_line(model, tmp_path / "none.csv", tmp_path / "x")
     assert not (tmp_path / "x").exists()
