@@ -123,12 +123,12 @@ def test_a_training_that_was_over_is_not_begun_again(tmp_path: Path) -> None:
 
 
 def test_time_is_kept_and_the_rate_is_zero_when_it_ends(tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"epochs": 10_000.0, "evaluations_per_epoch": 1})
-    done = train(tmp_path / "work", settings, seconds=6.0)
+    endless = {"epochs": 10_000.0, "evaluations_per_epoch": 1, "patience": 10_000}
+    done = train(tmp_path / "work", SETTINGS.model_copy(update=endless), seconds=6.0)
     assert done.stopped == "time"
     assert done.history[-1]["seconds"] < 8
     assert max(h["learning_rate"] for h in done.history) > 1e-3
-    assert done.history[-1]["learning_rate"] < 0.1 * settings.learning_rate
+    assert done.history[-1]["learning_rate"] < 0.1 * SETTINGS.learning_rate
 
 
 def test_early_stopping_returns_the_best_weights(tmp_path: Path) -> None:
