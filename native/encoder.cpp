@@ -77,10 +77,10 @@ struct Encoder::Scratch {
     work.inner = state(rounded_up(std::max(encoder.widest_inner_, 1), kColumns));
     work.rank = state(rounded_up(rank, kColumns));
     work.sum = values(hidden);
-    work.query = values(work.head_stride);
+    work.query = region(static_cast<std::size_t>(tokens + kRowStep) * work.head_stride);
     work.key = values(work.head_stride);
     work.value = values(work.head_stride);
-    const std::size_t padded = rounded_up(tokens, kHeadStep);
+    const std::size_t padded = rounded_up(tokens, 2 * kHeadStep);
     work.keys_size = padded * net.head_dim;
     work.keys = region(work.keys_size * members);
     work.scores_size = padded * encoder.kernels_.attention_rows;

@@ -117,11 +117,11 @@ struct State {
 struct Workspace {
   State state, picked, context, inner, rank;
   float* sum = nullptr;  // [tokens][hidden stride]
-  float* query = nullptr;
-  float* key = nullptr;
-  float* value = nullptr;
-  int head_stride = 0;   // of query, key, value
-  float* keys = nullptr;     // one region a member: keys of one head, [head_dim][tokens]
+  void* query = nullptr;  // [tokens][head stride] of floats, or of bf16
+  void* key = nullptr;
+  void* value = nullptr;
+  int head_stride = 0;
+  float* keys = nullptr;  // one region a member: one head's keys, and its values where they move
   std::size_t keys_size = 0;
   float* scores = nullptr;   // one region a member
   std::size_t scores_size = 0;

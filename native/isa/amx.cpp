@@ -22,7 +22,7 @@ namespace amx {
 constexpr bool kTiled = true;
 
 #include "avx512.hpp"
-#include "../kernels/pairs.hpp"
+#include "avx512_halves.hpp"
 
 #include "../kernels/product.hpp"
 
@@ -202,6 +202,34 @@ static void tiled_panel(const LinearView& linear, const Input& in, int panel, co
     all_rows<Format::bf16>(tiled, panel * kPanel, out);
 }
 
+// Two tiles of columns at a time; the sums pass through memory, a tile has no lanes to work on.
+template <class Out>
+static void tiled_product(int rows, const std::uint16_t* a, int a_stride, const std::uint16_t* b,
+                          int b_stride, int depth, int columns, const Out& out) {
+  constexpr int step = kTileBytes / 2;  // depth of a tile
+  settle(a);
+  settle(b);
+  for (int c = 0; c < columns; c += 2 * kTileColumns) {
+    _tile_zero(0);
+    _tile_zero(1);
+    for (int k = 0; k < depth; k += step) {
+      const std::uint16_t* pairs = b + static_cast<std::size_t>(k) * b_stride + 2 * c;
+      _tile_loadd(4, a + k, std::ptrdiff_t{a_stride} * 2);
+      _tile_loadd(6, pairs, std::ptrdiff_t{b_stride} * 4);
+      _tile_loadd(7, pairs + step, std::ptrdiff_t{b_stride} * 4);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    alignas(64) float sums[kTileRows * 2 * kTileColumns];
+    _tile_stored(0, sums, 2 * kTileBytes);
+    _tile_stored(1, sums + kTileColumns, 2 * kTileBytes);
+    settle(sums);
+    for (int r = 0; r < rows; ++r)
+      for (int t = 0; t < 2 * kTileColumns; t += kWidth)
+        out(r, c + t, load(sums + r * 2 * kTileColumns + t));
+  }
+}
+
 #include "../kernels/forward.hpp"
 
 static void tiled_forward(const NetworkView& net, const Chunk& chunk, const Workspace& work,
@@ -258,7 +286,7 @@ static bool sums_are_exact() {
 }
 
 static bool runs_here() {
-  static const bool found = has_avx512_vnni() && tiles_are_allowed() && sums_are_exact();
+  static const bool found = has_avx512_bf16() && tiles_are_allowed() && sums_are_exact();
   return found;
 }
 
@@ -268,7 +296,7 @@ const Kernels kAmx{"amx",
                    {amx::kPanel, amx::kTileBytes},
                    amx::runs_here,
                    amx::tiled_forward,
-                   amx::kAttentionRows};
+                   kRowStep};
 
 }  // namespace miaotui
 #endif

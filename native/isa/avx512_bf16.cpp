@@ -10,30 +10,11 @@ namespace avx512_bf16 {
 constexpr bool kTiled = false;
 
 #include "avx512.hpp"
-
-constexpr int kParts = 1;
-
-typedef __m512bh Pairs;
-
-template <int part>
-static inline Pairs ready_pairs(const std::uint16_t* weights) {
-  return (Pairs)_mm512_loadu_si512(weights);
-}
-
-template <int part>
-static inline Pairs pair_of(const std::uint16_t* halves) {
-  std::int32_t two;
-  std::memcpy(&two, halves, 4);
-  return (Pairs)_mm512_set1_epi32(two);
-}
-
-static inline Floats multiply_add(Floats sum, Pairs pair, Pairs weights) {
-  return (Floats)_mm512_dpbf16_ps((__m512)sum, pair, weights);
-}
+#include "avx512_halves.hpp"
 
 #include "../kernels/forward.hpp"
 
-static bool runs_here() { return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16"); }
+static bool runs_here() { return has_avx512_bf16(); }
 
 }  // namespace avx512_bf16
 

@@ -1,105 +1,184 @@
-// Attention of one head over one row: scores against transposed keys, softmax, weighted values.
+// Attention of one head over one row: scores against keys, softmax, weighted values. `Element` is
+// what is multiplied: float, or std::uint16_t for bf16 (sums and softmax are floats all the same).
+// Matrices on the right lie in [depth][columns], those of bf16 in pairs: [depth / 2][columns][2].
 #pragma once
 
-// out = a b: `rows` rows of a, `groups` groups of 16 columns, everything in registers.
-template <int rows, int groups>
-static inline void small_product(const float* a, int a_stride, const float* b, int b_stride,
-                                 int depth, float* out, int out_stride) {
+template <class Element>
+constexpr int kPairing = sizeof(float) / sizeof(Element);
+
+template <class Element>
+constexpr bool kTiles = kTiled && sizeof(Element) == 2;
+
+// Keys and values of a row are filled up to so many tokens.
+constexpr int kTokenStep = kTiled ? 2 * kHeadStep : kHeadStep;
+
+struct ToContext {  // divided by the sum of the softmax
+  float* out;
+  int stride;
+  const float* inverse;
+  void operator()(int row, int column, Floats v) const {
+    store(out + static_cast<std::ptrdiff_t>(row) * stride + column, v * inverse[row]);
+  }
+};
+
+// `rows` rows of a times `groups` groups of 16 columns, everything in registers.
+template <int rows, int groups, class Element, class Out>
+static inline void small_product(const Element* a, int a_stride, const Element* b, int b_stride,
+                                 int depth, int column, const Out& out) {
   constexpr int vectors = groups * kHeadStep / kWidth;
   Floats sums[rows][vectors] = {};
-  for (int k = 0; k < depth; ++k) {
-    Floats columns[vectors];
-#pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v)
-      columns[v] = load(b + static_cast<std::size_t>(k) * b_stride + v * kWidth);
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-      const Floats value = all(a[static_cast<std::size_t>(r) * a_stride + k]);
-#pragma GCC unroll 16
-      for (int v = 0; v < vectors; ++v) sums[r][v] += value * columns[v];
-    }
-  }
+  b += column * kPairing<Element>;
+  for (int k = 0; k < depth; k += kPairing<Element>)
+    multiply_depth(sums, a + k, a_stride, b + static_cast<std::size_t>(k) * b_stride);
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v)
-      store(out + static_cast<std::size_t>(r) * out_stride + v * kWidth, sums[r][v]);
+    for (int v = 0; v < vectors; ++v) out(r, column + v * kWidth, sums[r][v]);
 }
 
-template <int rows>
-static inline void row_product(const float* a, int a_stride, const float* b, int b_stride,
-                               int depth, int columns, float* out, int out_stride) {
+template <int most, class Element, class Out>
+static inline void row_product(int rows, const Element* a, int a_stride, const Element* b,
+                               int b_stride, int depth, int columns, const Out& out) {
+  if (rows < most) {
+    if constexpr (most > 1)
+      row_product<most - 1>(rows, a, a_stride, b, b_stride, depth, columns, out);
+    return;
+  }
   int c = 0;
   for (; c + kGroups * kHeadStep <= columns; c += kGroups * kHeadStep)
-    small_product<rows, kGroups>(a, a_stride, b + c, b_stride, depth, out + c, out_stride);
+    small_product<most, kGroups>(a, a_stride, b, b_stride, depth, c, out);
   for (; c < columns; c += kHeadStep)
-    small_product<rows, 1>(a, a_stride, b + c, b_stride, depth, out + c, out_stride);
+    small_product<most, 1>(a, a_stride, b, b_stride, depth, c, out);
 }
 
-// Scores to weights that are not yet divided by their sum; the sum's inverse is returned.
+// Up to kRowStep rows of a, all of which are read, by an instruction set that multiplies matrices;
+// depth and columns are multiples of 32.
+template <class Out>
+static void tiled_product(int rows, const std::uint16_t* a, int a_stride, const std::uint16_t* b,
+                          int b_stride, int depth, int columns, const Out& out);
+
+// A weight of the softmax, stored and as it is summed up.
+static inline Floats put_weight(float* to, Floats score) {
+  const Floats weight = exponential(score);
+  store(to, weight);
+  return weight;
+}
+
+static inline Floats put_weight(std::uint16_t* to, Floats score) {
+  const Floats weight = rough_exponential(score);
+  store_halves(to, weight);
+  return weight;
+}
+
+// Scores to weights that are not yet divided by their sum, in their place; the sum's inverse is
+// returned.
+template <class Element>
 static inline float softmax(float* scores, int tokens, int padded) {
+  Element* weights = reinterpret_cast<Element*>(scores);
   for (int t = tokens; t < padded; ++t) scores[t] = -1e30f;
   Floats most = load(scores);
   for (int t = kWidth; t < padded; t += kWidth) most = larger(most, load(scores + t));
   const float largest = largest_of(most);
   Floats total = {};
-  for (int t = 0; t < padded; t += kWidth) {
-    const Floats weight = exponential(load(scores + t) - largest);
-    store(scores + t, weight);
-    total += weight;
-  }
+  for (int t = 0; t < padded; t += kWidth)
+    total += put_weight(weights + t, load(scores + t) - largest);
   return 1.0f / sum_of(total);
 }
 
+template <class Element>
 struct HeadRow {
-  const float* query;  // [queries][stride]
-  const float* keys;   // [head_dim][padded tokens]
-  const float* value;  // [tokens][stride]
-  float* context;      // [queries][context stride]
-  int stride, context_stride, head_dim, tokens;
+  const Element* query;   // [queries][stride]
+  const Element* keys;    // [head_dim] by padded tokens
+  const Element* values;  // [tokens] by value_stride
+  float* context;         // [queries][context stride]
+  int stride, value_stride, context_stride, head_dim, tokens;
 };
 
-template <int rows>
-static inline void attend(const HeadRow& head, int query, float* scores) {
-  const int padded = rounded_up(head.tokens, kHeadStep);
-  row_product<rows>(head.query + static_cast<std::size_t>(query) * head.stride, head.stride,
-                    head.keys, padded, head.head_dim, padded, scores, padded);
-  float inverse[rows];
-  for (int r = 0; r < rows; ++r) inverse[r] = softmax(scores + r * padded, head.tokens, padded);
-  float* out = head.context + static_cast<std::size_t>(query) * head.context_stride;
-  row_product<rows>(scores, padded, head.value, head.stride, head.tokens, head.head_dim, out,
-                    head.context_stride);
+// `tiles`: by tiled_product.
+template <class Element>
+static inline void attend(const HeadRow<Element>& head, int query, int rows, bool tiles,
+                          float* scores) {
+  const int padded = rounded_up(head.tokens, kTokenStep);
+  const Element* asking = head.query + static_cast<std::size_t>(query) * head.stride;
+  const ToFloats to_scores{scores, padded};
+  if constexpr (kTiles<Element>)
+    if (tiles)
+      tiled_product(rows, asking, head.stride, head.keys, padded, head.head_dim, padded, to_scores);
+  if (!tiles)
+    row_product<kAttentionRows>(rows, asking, head.stride, head.keys, padded, head.head_dim,
+                                padded, to_scores);
+  float inverse[kRowStep];
   for (int r = 0; r < rows; ++r)
-    for (int c = 0; c < head.head_dim; c += kWidth) {
-      float* at = out + static_cast<std::size_t>(r) * head.context_stride + c;
-      store(at, load(at) * inverse[r]);
-    }
+    inverse[r] = softmax<Element>(scores + r * padded, head.tokens, padded);
+  const Element* weights = reinterpret_cast<const Element*>(scores);
+  const int stride = padded * kPairing<Element>;
+  const ToContext to_context{
+      head.context + static_cast<std::size_t>(query) * head.context_stride, head.context_stride,
+      inverse};
+  if constexpr (kTiles<Element>)
+    if (tiles)
+      tiled_product(rows, weights, stride, head.values, head.value_stride, padded, head.head_dim,
+                    to_context);
+  if (!tiles)
+    row_product<kAttentionRows>(rows, weights, stride, head.values, head.value_stride, head.tokens,
+                                head.head_dim, to_context);
 }
 
-template <int rows>
-static void attend_last(const HeadRow& head, int query, int left, float* scores) {
-  if constexpr (rows > 0) {
-    if (left == rows)
-      attend<rows>(head, query, scores);
-    else
-      attend_last<rows - 1>(head, query, left, scores);
-  }
-}
+// What the products want of a head's keys and values; `room` has place for both.
+struct Placed {
+  const void *keys, *values;
+  int value_stride;
+};
 
-static void transpose_keys(const float* key, int stride, int tokens, int head_dim, float* keys) {
-  const int padded = rounded_up(tokens, kHeadStep);
+static Placed place(const float* key, const float* value, int stride, int tokens, int head_dim,
+                    float* room) {
+  const int padded = rounded_up(tokens, kTokenStep);
   for (int d = 0; d < head_dim; ++d) {
-    float* to = keys + static_cast<std::size_t>(d) * padded;
+    float* to = room + static_cast<std::size_t>(d) * padded;
     for (int t = 0; t < tokens; ++t) to[t] = key[static_cast<std::size_t>(t) * stride + d];
     for (int t = tokens; t < padded; ++t) to[t] = 0.0f;
   }
+  return {room, value, stride};
+}
+
+static Placed place(const std::uint16_t* key, const std::uint16_t* value, int stride, int tokens,
+                    int head_dim, float* room) {
+  typedef std::uint32_t Words __attribute__((vector_size(kWidth * 4)));
+  typedef std::uint16_t Halves __attribute__((vector_size(kWidth * 2)));
+  const int padded = rounded_up(tokens, kTokenStep);
+  auto* keys = reinterpret_cast<std::uint32_t*>(room);  // pairs
+  for (int d = 0; d < head_dim; d += 2) {
+    std::uint32_t* to = keys + static_cast<std::size_t>(d / 2) * padded;
+    for (int t = 0; t < tokens; ++t)
+      std::memcpy(to + t, key + static_cast<std::size_t>(t) * stride + d, sizeof *to);
+    for (int t = tokens; t < padded; ++t) to[t] = 0;
+  }
+  std::uint32_t* values = keys + static_cast<std::size_t>(head_dim / 2) * padded;
+  const Halves none = {};
+  for (int t = 0; t < padded; t += 2)
+    for (int d = 0; d < head_dim; d += kWidth) {
+      Halves even = none, odd = none;
+      const std::uint16_t* at = value + static_cast<std::size_t>(t) * stride + d;
+      if (t < tokens) std::memcpy(&even, at, sizeof even);
+      if (t + 1 < tokens) std::memcpy(&odd, at + stride, sizeof odd);
+      const Words pairs = __builtin_convertvector(even, Words) |
+                          __builtin_convertvector(odd, Words) << 16;
+      std::memcpy(values + static_cast<std::size_t>(t / 2) * head_dim + d, &pairs, sizeof pairs);
+    }
+  return {keys, values, head_dim};
 }
 
 // This member's share of all heads of all rows. `first_only`: a row has one query, its first token.
+template <class Element>
 static void attention(const NetworkView& net, const LayerView& layer, const Chunk& chunk,
                       const Workspace& work, bool first_only, const Team& team) {
-  float* keys = work.keys + work.keys_size * team.member;
+  float* room = work.keys + work.keys_size * team.member;
   float* scores = work.scores + work.scores_size * team.member;
+  const auto* query = static_cast<const Element*>(work.query);
+  const auto* key = static_cast<const Element*>(work.key);
+  const auto* value = static_cast<const Element*>(work.value);
+  const bool tiles = kTiles<Element> && net.head_dim % (2 * kHeadStep) == 0;
+  const int block = tiles ? kRowStep : kAttentionRows;
   const Range mine = team.share(chunk.rows * layer.heads);
   for (int unit = mine.begin; unit < mine.end; ++unit) {
     const int row = unit / layer.heads, head = unit % layer.heads;
@@ -107,19 +186,19 @@ static void attention(const NetworkView& net, const LayerView& layer, const Chun
     const int first = first_only ? row : start, queries = first_only ? 1 : tokens;
     const int column = head * net.head_dim;
     const std::size_t at = static_cast<std::size_t>(start) * work.head_stride + column;
-    transpose_keys(work.key + at, work.head_stride, tokens, net.head_dim, keys);
-    const HeadRow one{work.query + static_cast<std::size_t>(first) * work.head_stride + column,
-                      keys,
-                      work.value + at,
-                      work.context.values +
-                          static_cast<std::size_t>(first) * work.context.stride + column,
-                      work.head_stride,
-                      work.context.stride,
-                      net.head_dim,
-                      tokens};
-    int query = 0;
-    for (; query + kAttentionRows <= queries; query += kAttentionRows)
-      attend<kAttentionRows>(one, query, scores);
-    attend_last<kAttentionRows - 1>(one, query, queries - query, scores);
+    const Placed placed =
+        place(key + at, value + at, work.head_stride, tokens, net.head_dim, room);
+    const HeadRow<Element> one{
+        query + static_cast<std::size_t>(first) * work.head_stride + column,
+        static_cast<const Element*>(placed.keys),
+        static_cast<const Element*>(placed.values),
+        work.context.values + static_cast<std::size_t>(first) * work.context.stride + column,
+        work.head_stride,
+        placed.value_stride,
+        work.context.stride,
+        net.head_dim,
+        tokens};
+    for (int q = 0; q < queries; q += block)
+      attend(one, q, queries - q < block ? queries - q : block, tiles, scores);
   }
 }

@@ -107,6 +107,30 @@ static void add_bias(const State& state, const float* bias, int rows, float* sum
   team.sync();
 }
 
+static inline ToFloats out_as(float* out, int stride) { return {out, stride}; }
+
+static inline ToHalves<unchanged> out_as(std::uint16_t* out, int stride) { return {out, stride}; }
+
+template <class Element>
+static void attend_rows(const NetworkView& net, const LayerView& layer, const Chunk& chunk,
+                        const State& asking, int queries, bool first_only, const Workspace& work,
+                        const Team& team) {
+  const auto out = [&](void* to) { return out_as(static_cast<Element*>(to), work.head_stride); };
+  const int tokens = chunk.tokens();
+  apply(layer.query, asking, queries, work, team, out(work.query));
+  apply(layer.key, work.state, tokens, work, team, out(work.key));
+  apply(layer.value, work.state, tokens, work, team, out(work.value));
+  team.sync();
+  attention<Element>(net, layer, chunk, work, first_only, team);
+  team.sync();
+}
+
+// Where no part of attention was to stay in fp32, its own products need not be in fp32 either.
+static inline bool attends_in_halves(const LayerView& layer) {
+  return kHalfAttention && layer.query.format != Format::fp32 &&
+         layer.key.format != Format::fp32 && layer.value.format != Format::fp32;
+}
+
 // sum = state + attention; queries are the rows of `asking`.
 static void attention_half(const NetworkView& net, const LayerView& layer, const Chunk& chunk,
                            const State& asking, int queries, bool first_only,
@@ -115,13 +139,10 @@ static void attention_half(const NetworkView& net, const LayerView& layer, const
     add_bias(asking, layer.output_bias, queries, work.sum, team);
     return;
   }
-  const int tokens = chunk.tokens();
-  apply(layer.query, asking, queries, work, team, ToFloats{work.query, work.head_stride});
-  apply(layer.key, work.state, tokens, work, team, ToFloats{work.key, work.head_stride});
-  apply(layer.value, work.state, tokens, work, team, ToFloats{work.value, work.head_stride});
-  team.sync();
-  attention(net, layer, chunk, work, first_only, team);
-  team.sync();
+  if (attends_in_halves(layer))
+    attend_rows<std::uint16_t>(net, layer, chunk, asking, queries, first_only, work, team);
+  else
+    attend_rows<float>(net, layer, chunk, asking, queries, first_only, work, team);
   if (wants(layer.output).any()) {
     prepare_rows(work.context, layer.heads * net.head_dim, queries, wants(layer.output), team);
     team.sync();

@@ -112,18 +112,39 @@ static inline void int8_tile(const LinearView& linear, const Input& in, int row,
   }
 }
 
-// One of the kParts passes over a tile's pairs at depth k.
-template <int rows, int part>
-static inline void multiply_pairs(Floats (&sums)[rows][kVectors], const std::uint16_t* weights,
-                                  const std::uint16_t* halves, int stride) {
-  Pairs columns[kVectors];
+// Adds the products of one pair of each row and of each column; a pass of kParts.
+template <int part, int rows, int vectors>
+static inline void multiply_part(Floats (&sums)[rows][vectors], const std::uint16_t* halves,
+                                 int stride, const std::uint16_t* weights) {
+  Pairs columns[vectors];
 #pragma GCC unroll 16
-  for (int v = 0; v < kVectors; ++v) columns[v] = ready_pairs<part>(weights + v * kWidth * 2);
+  for (int v = 0; v < vectors; ++v) columns[v] = ready_pairs<part>(weights + v * kWidth * 2);
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
     const Pairs pair = pair_of<part>(halves + static_cast<std::size_t>(r) * stride);
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = multiply_add(sums[r][v], pair, columns[v]);
+    for (int v = 0; v < vectors; ++v) sums[r][v] = multiply_add(sums[r][v], pair, columns[v]);
+  }
+}
+
+template <int rows, int vectors>
+static inline void multiply_depth(Floats (&sums)[rows][vectors], const std::uint16_t* halves,
+                                  int stride, const std::uint16_t* weights) {
+  multiply_part<0>(sums, halves, stride, weights);
+  if constexpr (kParts > 1) multiply_part<1>(sums, halves, stride, weights);
+}
+
+template <int rows, int vectors>
+static inline void multiply_depth(Floats (&sums)[rows][vectors], const float* values, int stride,
+                                  const float* weights) {
+  Floats columns[vectors];
+#pragma GCC unroll 16
+  for (int v = 0; v < vectors; ++v) columns[v] = load(weights + v * kWidth);
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) {
+    const Floats value = all(values[static_cast<std::size_t>(r) * stride]);
+#pragma GCC unroll 16
+    for (int v = 0; v < vectors; ++v) sums[r][v] += value * columns[v];
   }
 }
 
@@ -136,8 +157,7 @@ static inline void half_tile(const LinearView& linear, const Input& in, int row,
   const int column = panel * kPanel;
   Floats sums[rows][kVectors] = {};
   for (int k = 0; k < linear.depth; k += 2) {
-    multiply_pairs<rows, 0>(sums, weights, halves + k, in.stride);
-    if constexpr (kParts > 1) multiply_pairs<rows, 1>(sums, weights, halves + k, in.stride);
+    multiply_depth(sums, halves + k, in.stride, weights);
     weights += kPanel * 2;
   }
 #pragma GCC unroll 16
@@ -162,16 +182,8 @@ static inline void float_tile(const LinearView& linear, const Input& in, int row
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) sums[r][v] = load(linear.bias + column + v * kWidth);
   for (int k = 0; k < linear.depth; ++k) {
-    Floats columns[kVectors];
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) columns[v] = load(weights + v * kWidth);
+    multiply_depth(sums, values + k, in.stride, weights);
     weights += kPanel;
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-      const Floats value = all(values[static_cast<std::size_t>(r) * in.stride + k]);
-#pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) sums[r][v] += value * columns[v];
-    }
   }
 #pragma GCC unroll 16
   for (int v = 0; v < kVectors; ++v)

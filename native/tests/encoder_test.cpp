@@ -203,8 +203,8 @@ void test_same_bits(Encoder& encoder, const std::string& name) {
   for (std::thread& caller : callers) caller.join();
 }
 
-// All kernels within the rounding of a code on an edge; those that share AVX-512's vectors in every
-// bit, but for bf16: sums of codes are exact.
+// All kernels within the rounding of a code on an edge, or of attention in bf16 where some compute it
+// so; those that share AVX-512's vectors in every bit, but for bf16: sums of codes are exact.
 void test_paths_agree(int hidden, int head_dim, Format format) {
   std::vector<float> first;
   std::string first_name;
@@ -220,9 +220,14 @@ void test_paths_agree(int hidden, int head_dim, Format format) {
     const auto [low, high] = std::minmax_element(first.begin(), first.end());
     const bool twins =
         format != Format::bf16 && first_name == "amx" && isa.compare(0, 6, "avx512") == 0;
+    float most = 0.0f;
     for (std::size_t i = 0; i < logits.size(); ++i)
-      expect(std::fabs(logits[i] - first[i]) <= (twins ? 0.0f : 0.02f * (*high - *low)),
-             isa + " and " + first_name + " disagree at hidden " + std::to_string(hidden));
+      most = std::max(most, std::fabs(logits[i] - first[i]));
+    const float share = most / (*high - *low);
+    const bool alike = first_name == "amx" && isa == "avx512_bf16";
+    expect(share <= (twins ? 0.0f : alike ? 0.01f : 0.05f),
+           isa + " and " + first_name + " disagree by " + std::to_string(share) + " at hidden " +
+               std::to_string(hidden));
   }
 }
 
@@ -251,12 +256,12 @@ void test_refusals(Encoder& encoder, const std::string& name) {
 int main() {
   int tested = 0;
   for (const Format format : {Format::fp32, Format::bf16, Format::int8})
-    for (const auto& [hidden, head_dim] : {std::pair{32, 8}, {72, 16}, {129, 43}})
+    for (const auto& [hidden, head_dim] : {std::pair{32, 8}, {72, 32}, {129, 43}})
       test_paths_agree(hidden, head_dim, format);
   for (const std::string& isa : kernels_here())
     for (const auto& [format, format_name] :
          {std::pair{Format::fp32, " fp32 "}, {Format::bf16, " bf16 "}, {Format::int8, " int8 "}})
-      for (const auto& [hidden, head_dim] : {std::pair{32, 8}, {72, 16}, {129, 43}}) {
+      for (const auto& [hidden, head_dim] : {std::pair{32, 8}, {72, 32}, {129, 43}}) {
         const std::string name = isa + format_name + std::to_string(hidden);
         const auto encoder = network(isa, hidden, head_dim, format);
         test_same_bits(*encoder, name);

@@ -12,7 +12,7 @@ avx512="-mavx2 -mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni"
 # AMX and AVX-VNNI are emulated, so that they are tested where AVX-512 is.
 isa_flags() {
   case "$1" in
-    *amx.cpp) echo "$avx512 -mamx-tile -mamx-int8 -mamx-bf16 -DMIAOTUI_EMULATED_TILES" ;;
+    *amx.cpp) echo "$avx512 -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16 -DMIAOTUI_EMULATED_TILES" ;;
     *avx512_bf16.cpp) echo "$avx512 -mavx512bf16" ;;
     *avx512_vnni.cpp) echo "$avx512" ;;
     *avx_vnni.cpp) echo "-mavx2 -mfma -mavx512vl -mavx512vnni -DMIAOTUI_EMULATED_AVX_VNNI" ;;

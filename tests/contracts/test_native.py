@@ -232,8 +232,8 @@ def test_paths_agree_with_each_other(
         found.append(NativeEngine().open(tmp_path, 1).run(ROWS))
 
     spread = float(np.ptp(found[0], axis=0).max())
-    for other in found[1:]:  # a code on the edge may round the other way
-        assert np.abs(other - found[0]).max() <= 0.02 * spread
+    for other in found[1:]:  # a code on the edge may round the other way; attention may be in bf16
+        assert np.abs(other - found[0]).max() <= 0.05 * spread
 
 
 @pytest.mark.parametrize("technique", PRECISIONS)
