@@ -1,5 +1,6 @@
 """miaotui (秒推): makes a fine-tuned transformer fast, proves it, and gives back a bundle."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -7,18 +8,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from miaotui.bundle import load as load
     from miaotui.pipeline import optimize as optimize
+    from miaotui.workers import Workers as Workers
 
-__all__ = ["__version__", "load", "optimize"]
+__all__ = ["Workers", "__version__", "load", "optimize"]
+
+_FROM = {"load": "bundle", "optimize": "pipeline", "Workers": "workers"}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `load` and `optimize` when they are first asked for: predicting needs no torch."""
-    if name == "load":
-        from miaotui.bundle import load
-
-        return load
-    if name == "optimize":
-        from miaotui.pipeline import optimize
-
-        return optimize
+    """Imports what is asked for when it is first asked for: predicting needs no torch."""
+    if name in _FROM:
+        return getattr(import_module(f"miaotui.{_FROM[name]}"), name)
     raise AttributeError(f"module 'miaotui' has no attribute {name!r}")

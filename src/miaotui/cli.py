@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -230,11 +231,15 @@ def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="texts to answer")] = None,
     file: Annotated[Path | None, typer.Option("--file", help="rows to answer")] = None,
     cores: Annotated[int | None, typer.Option(min=1)] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes that share the cores")
+    ] = None,
     text_column: TextColumn = None,
     pair_column: PairColumn = None,
 ) -> None:
     """Answer texts, one JSON line each as they are ready."""
     from miaotui.bundle import load
+    from miaotui.workers import Workers
 
     wanted: list[Text] = list(texts or [])
     if file is not None:
@@ -243,15 +248,16 @@ def predict(
         wanted += load_rows(file, _columns(text_column, pair_column, None), labelled=False).texts
     if not wanted:
         raise BudgetError("nothing to predict; give texts, or rows with --file")
-    predictor = load(bundle, cores)
+    predictor = Workers(bundle, workers, cores) if workers else load(bundle, cores)
     for warning in predictor.warnings:
         _say(f"warning: {warning}")
     cut = 0
-    for text, answer in zip(wanted, predictor.stream(wanted), strict=True):
-        cut += answer.truncated
-        line = {"text": text} | {k: v for k, v in asdict(answer).items() if v != ()}
-        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
+    with closing(predictor):
+        for text, answer in zip(wanted, predictor.stream(wanted), strict=True):
+            cut += answer.truncated
+            line = {"text": text} | {k: v for k, v in asdict(answer).items() if v != ()}
+            sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
     if cut:
         _say(f"{cut} of {len(wanted)} texts were longer than the model's maximum and truncated")
 

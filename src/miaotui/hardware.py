@@ -240,6 +240,12 @@ def usable_cores() -> int:
     return allowed if quota is None else min(allowed, quota)
 
 
+def usable_core_numbers(most: int | None = None) -> tuple[int, ...]:
+    """The numbers of the cores this process may use, at most `most` of them."""
+    usable = usable_cores()
+    return _allowed_cores()[: usable if most is None else min(most, usable)]
+
+
 def cgroup_cores(root: Path, membership: str = ROOT_MEMBERSHIP) -> int | None:
     """The CPU quota in whole cores, rounded up, or None where there is no quota.
 

@@ -17,7 +17,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("search", "rivals"),
     ("report",),
-    ("measure",),
+    ("measure", "worker_process"),
     ("bundle", "footprint"),
     ("workers", "cascade"),
     ("predictor",),
@@ -45,6 +45,8 @@ TORCH = ("torch", "transformers")
 LIGHT = {
     "cli.py": (*TORCH, "openvino", "onnxruntime", "nncf"),
     "predictor.py": TORCH,
+    "workers.py": TORCH,
+    "worker_process.py": TORCH,
     "bundle.py": TORCH,
     "cascade.py": TORCH,
     "footprint.py": TORCH,

@@ -1,10 +1,13 @@
 """What can be done with a bundle on the command line: a cascade made by a recipe, no search."""
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -85,6 +88,39 @@ def test_a_predictor_answers_alike_alone_and_together(made: tuple[Path, Path, di
     alone = [predictor([text])[0] for text in texts]
     assert [a.label for a in alone] == [a.label for a in together]
     np.testing.assert_allclose([a.score for a in alone], [a.score for a in together], atol=1e-3)
+
+
+def test_workers_answer_as_one_process_does(made: tuple[Path, Path, dict]) -> None:
+    texts = tiny_job.texts(100, seed=4)
+    expected = miaotui.load(made[0], cores=1)(texts)
+    with miaotui.Workers(made[0], 2, cores=2) as workers:
+        assert [a.label for a in workers(texts)] == [a.label for a in expected]
+        found = list(workers.stream(iter(texts), rows=7))
+    np.testing.assert_allclose([a.score for a in found], [a.score for a in expected], atol=1e-5)
+
+
+def test_a_worker_that_dies_is_replaced_and_no_text_is_lost(made: tuple[Path, Path, dict]) -> None:
+    texts = tiny_job.texts(300, seed=5)
+    expected = [a.label for a in miaotui.load(made[0], cores=1)(texts)]
+    with miaotui.Workers(made[0], 2, cores=2) as workers:
+        before = workers.process_ids
+        found = []
+        for i, answer in enumerate(workers.stream(texts, rows=10)):
+            found.append(answer.label)
+            if i in (30, 150):
+                os.kill(workers.process_ids[i == 150], signal.SIGKILL)
+        assert found == expected
+        assert not set(before) & set(workers.process_ids)
+    assert not any(psutil.pid_exists(pid) for pid in before)
+
+
+def test_workers_on_the_command_line(made: tuple[Path, Path, dict]) -> None:
+    bundle, rows, _ = made
+    done = run("predict", bundle, "--file", rows, "--workers", 2)
+    alone = run("predict", bundle, "--file", rows, "--cores", 1)
+    labels = [[json.loads(line)["label"] for line in d.stdout.splitlines()] for d in (done, alone)]
+    assert labels[0] == labels[1]
+    assert "choose from 1 to" in run("predict", bundle, "x", "--workers", 999, status=2).stderr
 
 
 def test_show_report_and_export(made: tuple[Path, Path, dict], tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""`python -m miaotui.worker_process BUNDLE CORES`: answers lines of texts until there are no more.
+
+Started by `workers`. Each line in is a JSON list of texts; each line out an object with `answers`,
+or with `error` and its `kind`. The first line out says that the bundle is open.
+"""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from typing import IO, Any
+
+from miaotui.bundle import load
+from miaotui.errors import MiaotuiError
+from miaotui.predictor import Predictor
+from miaotui.quiet import silence_telemetry
+
+
+def main(folder: str, cores: str) -> None:
+    """Whatever a library prints goes to the standard error: the pipe is for answers alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this ends
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    silence_telemetry()
+    numbers = {int(number) for number in cores.split(",")}
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, numbers)
+    try:
+        predictor = load(folder, len(numbers))
+    except MiaotuiError as error:
+        _tell(out, {"error": str(error), "kind": type(error).__name__})
+        return
+    _tell(out, {"warnings": predictor.warnings})
+    for line in sys.stdin.buffer:
+        _tell(out, _answers(predictor, line))
+
+
+def _answers(predictor: Predictor, line: bytes) -> dict[str, Any]:
+    texts = [text if isinstance(text, str) else (text[0], text[1]) for text in json.loads(line)]
+    try:
+        return {"answers": [asdict(answer) for answer in predictor(texts)]}
+    except MiaotuiError as error:
+        return {"error": str(error), "kind": type(error).__name__}
+
+
+def _tell(out: IO[bytes], message: dict[str, Any]) -> None:
+    out.write(json.dumps(message).encode() + b"\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,195 @@
+"""A bundle in several processes, each on cores of its own. Answers come in the caller's order; a
+process that dies is replaced and its texts are answered again.
+
+Parent and children talk in lines of JSON over pipes; the other end is `worker_process`.
+"""
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, cast
+
+from miaotui import errors
+from miaotui.errors import BudgetError, EngineFailed, MiaotuiError
+from miaotui.hardware import usable_core_numbers
+from miaotui.tasks.base import Answer, Text
+
+ATTEMPTS = 3
+"""Processes that the same texts may cost before they are given up."""
+_CHILD = (sys.executable, "-m", "miaotui.worker_process")
+_LEAST_TEXTS = 16
+"""Fewer are not worth another process."""
+_END_S = 5.0
+
+
+class Workers:
+    """A predictor in `workers` processes; safe to call from several threads.
+
+    `cores` bounds the cores of all of them together, each gets its share. More workers than cores
+    are a BudgetError; a bundle that does not open is the error that it is in one process.
+    """
+
+    def __init__(self, folder: str | Path, workers: int, cores: int | None = None) -> None:
+        shares = _shares(usable_core_numbers(cores), workers)
+        self._processes = [_Process(Path(folder), share) for share in shares]
+        self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(workers, "miaotui-worker")
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            told = [process.wait_until_ready() for process in self._processes]
+            undo.pop_all()
+        self.warnings: tuple[str, ...] = tuple(told[0])
+        """What opening the bundle found different from where it was measured."""
+        for process in self._processes:
+            self._idle.put(process)
+
+    def __call__(self, texts: Sequence[Text]) -> list[Answer]:
+        """One answer a text, in order; texts enough for it are shared among all processes."""
+        if isinstance(texts, str):
+            raise TypeError('workers take a list of texts: workers(["..."])')
+        parts = max(1, min(len(self._processes), len(texts) // _LEAST_TEXTS))
+        size = -(-len(texts) // parts)
+        return list(self.stream(texts, size)) if texts else []
+
+    def stream(self, texts: Iterable[Text], rows: int = 256) -> Iterator[Answer]:
+        """Answers as they are ready, `rows` texts a process at a time."""
+        waiting, running = iter(texts), deque[Future[list[Answer]]]()
+        while True:
+            while len(running) <= len(self._processes) and (chunk := list(islice(waiting, rows))):
+                running.append(self._pool.submit(self._answer, chunk))
+            if not running:
+                return
+            yield from running.popleft().result()
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Of the processes that run now, in order of their cores."""
+        return tuple(process.id for process in self._processes)
+
+    def _answer(self, texts: list[Text]) -> list[Answer]:
+        process = self._idle.get()
+        try:
+            for _ in range(ATTEMPTS):
+                try:
+                    return process.answer(texts)
+                except _Died as death:
+                    reason = death
+                    process.start()
+                    process.wait_until_ready()
+        finally:
+            self._idle.put(process)
+        raise EngineFailed(
+            f"{len(texts)} texts, the first {str(texts[0])[:60]!r}, ended {ATTEMPTS} processes one "
+            f"after another ({reason}); answer them in one process to see why"
+        )
+
+    def close(self) -> None:
+        """Waits for texts on their way, then ends the processes."""
+        self._pool.shutdown()
+        for process in self._processes:
+            process.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _shares(cores: Sequence[int], workers: int) -> list[Sequence[int]]:
+    if not 1 <= workers <= len(cores):
+        raise BudgetError(
+            f"{workers} workers asked for; choose from 1 to {len(cores)}, a core each at least"
+        )
+    edges = [len(cores) * i // workers for i in range(workers + 1)]
+    return [cores[first:last] for first, last in zip(edges, edges[1:], strict=False)]
+
+
+class _Died(Exception):  # noqa: N818  (it is caught where it is raised, and read as a sentence)
+    """A process ended before it answered."""
+
+
+class _Process:
+    """One child: started at once, ready when it says so, started again where it died."""
+
+    def __init__(self, folder: Path, cores: Sequence[int]) -> None:
+        numbers = ",".join(map(str, cores))
+        self._command = [*_CHILD, str(folder), numbers]
+        self.start()
+
+    @property
+    def id(self) -> int:
+        return self._child.pid
+
+    def start(self) -> None:
+        self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._to = cast(IO[bytes], self._child.stdin)
+        self._from = cast(IO[bytes], self._child.stdout)
+
+    def wait_until_ready(self) -> list[str]:
+        """The bundle's warnings; an error of ours that the child tells is raised here."""
+        try:
+            return list(self._read()["warnings"])
+        except _Died as death:
+            raise EngineFailed(f"a worker ended before it was ready: {death}") from death
+
+    def answer(self, texts: list[Text]) -> list[Answer]:
+        try:
+            self._to.write(json.dumps(texts).encode() + b"\n")
+            self._to.flush()
+        except OSError:
+            raise _Died(self._cause()) from None
+        return [
+            Answer(**{**told, "labels": tuple(told["labels"])}) for told in self._read()["answers"]
+        ]
+
+    def _read(self) -> dict[str, Any]:
+        line = self._from.readline()
+        if not line.endswith(b"\n"):
+            raise _Died(self._cause())
+        told: dict[str, Any] = json.loads(line)
+        if "error" in told:
+            raise _error(told["kind"], told["error"])
+        return told
+
+    def _cause(self) -> str:
+        self._child.kill()
+        self._close_pipes()
+        status = self._child.wait()
+        if status >= 0:
+            return f"exit status {status}"
+        return f"signal {signal.Signals(-status).name}"
+
+    def end(self) -> None:
+        """Lets the child finish: it ends when nothing more can come."""
+        self._close_pipes()
+        try:
+            self._child.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._to, self._from):
+            with suppress(OSError):  # what could not be sent to a child that died
+                pipe.close()
+
+
+def _error(kind: str, message: str) -> MiaotuiError:
+    """The error of ours that a child met, as it would be in this process."""
+    found = getattr(errors, kind, EngineFailed)
+    return found(message)
