@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from miaotui.drift import Drift, RecentShare, drift
 from miaotui.engines import Engine
 from miaotui.engines.base import RowRunner
 from miaotui.errors import BundleError, RecipeError
@@ -19,37 +20,48 @@ FIRST_FILE = "first.json"
 
 
 class First(BaseModel):
-    """The first stage on disk: its engine, and the confidence from which its answer stands."""
+    """The first stage on disk: its engine, and the confidence from which its answer stands.
+
+    `answered` is the share of `test_rows` rows that it answered where the bundle was made.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Engine
     problem: Problem
     threshold: float
+    answered: float | None = None
+    test_rows: int = 0
 
 
 class Cascade:
     """Two sessions as one; safe to call from several threads."""
 
-    def __init__(
-        self, first: RowRunner, second: RowRunner, problem: Problem, threshold: float
-    ) -> None:
+    def __init__(self, first: RowRunner, second: RowRunner, facts: First) -> None:
         self._first = first
         self._second = second
-        self._problem = problem
-        self._threshold = threshold
+        self._facts = facts
+        self._recent = RecentShare()
 
     def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
         """Logits of every row, from whichever stage answered it."""
         logits = self._first.run(rows)
         unsure = np.flatnonzero(self._unsure(logits))
+        self._recent.add(len(rows), len(rows) - len(unsure))
         if len(unsure):
             logits[unsure] = self._second.run(rows.select(unsure))
         return logits
 
-    def share_answered(self, rows: EncodedRows) -> float:
-        """The share of the rows that the first stage answers."""
-        return float(1 - self._unsure(self._first.run(rows)).mean())
+    def answered_first(self, rows: EncodedRows) -> Bool[ndarray, " rows"]:
+        """Which of the rows the first stage answers; no part of what `drift` sees."""
+        return ~self._unsure(self._first.run(rows))
+
+    def drift(self) -> Drift | None:
+        """What the last rows say; None before any, or where no share was measured."""
+        rows, observed = self._recent.rows_and_share()
+        if not rows or self._facts.answered is None or not self._facts.test_rows:
+            return None
+        return drift(self._facts.answered, self._facts.test_rows, observed, rows)
 
     def close(self) -> None:
         self._first.close()
@@ -58,7 +70,7 @@ class Cascade:
     def _unsure(self, logits: Float32[ndarray, "rows labels"]) -> ndarray:
         if not len(logits):
             return np.zeros(0, dtype=bool)
-        return confidence(self._problem, logits) < self._threshold
+        return confidence(self._facts.problem, logits) < self._facts.threshold
 
 
 def confidence(
@@ -78,15 +90,21 @@ def write_first(folder: Path, first: First) -> None:
     (folder / FIRST_FILE).write_text(first.model_dump_json(indent=1), encoding="utf-8")
 
 
+def read_first(folder: Path) -> First | None:
+    """The first stage in `folder`, None where there is none; a strange one is a BundleError."""
+    path = folder / FIRST_FILE
+    if not path.exists():
+        return None
+    try:
+        return First.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise BundleError(f"{path} is not the first stage of a cascade") from error
+
+
 def open_stages(engine: Engine, folder: Path, cores: int) -> RowRunner:
     """What lies in `folder`: an engine's files, and a first stage before it if there is one."""
     second = engine.open(folder / ENGINE_FOLDER, cores)
-    path = folder / FIRST_FILE
-    if not path.exists():
+    first = read_first(folder)
+    if first is None:
         return second
-    try:
-        first = First.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise BundleError(f"{path} is not the first stage of a cascade") from error
-    session = first.engine.open(folder / FIRST_FOLDER, cores)
-    return Cascade(session, second, first.problem, first.threshold)
+    return Cascade(first.engine.open(folder / FIRST_FOLDER, cores), second, first)

@@ -258,6 +258,13 @@ def predict(
             line = {"text": text} | {k: v for k, v in asdict(answer).items() if v != ()}
             sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
             sys.stdout.flush()
+        shift = predictor.drift()
+    if shift is not None and shift.shifted:
+        _say(
+            f"warning: the first stage answered {shift.observed:.0%} of the last {shift.rows} "
+            f"texts, {shift.expected:.0%} where it was measured: these texts are of another kind; "
+            "judge them with miaotui bench --data"
+        )
     if cut:
         _say(f"{cut} of {len(wanted)} texts were longer than the model's maximum and truncated")
 

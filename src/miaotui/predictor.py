@@ -6,6 +6,7 @@ from itertools import islice
 from jaxtyping import Float32
 from numpy import ndarray
 
+from miaotui.drift import Drift
 from miaotui.engines.base import RowRunner
 from miaotui.tasks.base import Answer, EncodedRows, Task, Text
 
@@ -37,6 +38,10 @@ class Predictor:
         waiting = iter(texts)
         while chunk := list(islice(waiting, rows)):
             yield from self(chunk)
+
+    def drift(self) -> Drift | None:
+        """Of a cascade: whether the last rows are still like those that were measured."""
+        return self.session.drift()
 
     def close(self) -> None:
         self.session.close()

@@ -39,7 +39,9 @@ def main(folder: str, cores: str) -> None:
 def _answers(predictor: Predictor, line: bytes) -> dict[str, Any]:
     texts = [text if isinstance(text, str) else (text[0], text[1]) for text in json.loads(line)]
     try:
-        return {"answers": [asdict(answer) for answer in predictor(texts)]}
+        answers = [asdict(answer) for answer in predictor(texts)]
+        drift = predictor.drift()
+        return {"answers": answers, "drift": None if drift is None else asdict(drift)}
     except MiaotuiError as error:
         return {"error": str(error), "kind": type(error).__name__}
 

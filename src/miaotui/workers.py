@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import IO, Any, Self, cast
 
 from miaotui import errors
+from miaotui.drift import Drift, merged
 from miaotui.errors import BudgetError, EngineFailed, MiaotuiError
 from miaotui.hardware import usable_core_numbers
 from miaotui.tasks.base import Answer, Text
@@ -69,6 +70,10 @@ class Workers:
             if not running:
                 return
             yield from running.popleft().result()
+
+    def drift(self) -> Drift | None:
+        """Of a cascade: whether the last rows, of all processes, are still like those measured."""
+        return merged([process.drift for process in self._processes if process.drift])
 
     @property
     def process_ids(self) -> tuple[int, ...]:
@@ -129,6 +134,7 @@ class _Process:
     def __init__(self, folder: Path, cores: Sequence[int]) -> None:
         numbers = ",".join(map(str, cores))
         self._command = [*_CHILD, str(folder), numbers]
+        self.drift: Drift | None = None
         self.start()
 
     @property
@@ -153,9 +159,9 @@ class _Process:
             self._to.flush()
         except OSError:
             raise _Died(self._cause()) from None
-        return [
-            Answer(**{**told, "labels": tuple(told["labels"])}) for told in self._read()["answers"]
-        ]
+        told = self._read()
+        self.drift = None if told["drift"] is None else Drift(**told["drift"])
+        return [Answer(**{**each, "labels": tuple(each["labels"])}) for each in told["answers"]]
 
     def _read(self) -> dict[str, Any]:
         line = self._from.readline()

@@ -26,7 +26,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("models",),
     ("data",),
     ("tasks",),
-    ("hardware", "budget", "quiet", "paths"),
+    ("hardware", "budget", "quiet", "paths", "drift"),
     ("errors",),
 )
 """Top to bottom. A module imports from lower rows and from itself, never from its own row."""

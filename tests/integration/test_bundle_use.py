@@ -54,6 +54,9 @@ def test_a_recipe_is_done_to_the_letter(made: tuple[Path, Path, dict]) -> None:
     assert document["recipe"]["first"]["answers"] == 0.4
     assert document["recipe"]["steps"][0]["keep_time"] == 0.7
     assert any("its first stage answers" in note for note in document["notes"])
+    first = json.loads((bundle / "first.json").read_text(encoding="utf-8"))
+    assert first["test_rows"] == document["quality"]["rows"]
+    assert 0.2 < first["answered"] < 0.6
     assert document["details"]["latency_table_error"] is not None
     assert (bundle / "first" / "model.onnx").is_file()
     assert (bundle / "first.json").is_file()

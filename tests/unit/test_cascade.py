@@ -15,6 +15,7 @@ from miaotui.cascade import (
     open_stages,
     write_first,
 )
+from miaotui.drift import RECENT_ROWS, drift, merged
 from miaotui.engines.layouts import Packed, Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.errors import BundleError, RecipeError
@@ -32,9 +33,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def opened(folder: Path, threshold: float) -> Cascade:
+def opened(
+    folder: Path, threshold: float, answered: float | None = None, test_rows: int = 0
+) -> Cascade:
     engine = OnnxRuntimeEngine(layout=LAYOUT)
-    facts = First(engine=engine, problem=Problem.SINGLE_LABEL, threshold=threshold)
+    facts = First(
+        engine=engine,
+        problem=Problem.SINGLE_LABEL,
+        threshold=threshold,
+        answered=answered,
+        test_rows=test_rows,
+    )
     write_first(folder, facts)
     runner = open_stages(engine, folder, 1)
     assert isinstance(runner, Cascade)
@@ -51,8 +60,40 @@ def test_each_row_has_the_logits_of_the_stage_that_answers_it(folder: Path) -> N
     cascade = opened(folder, threshold)
 
     np.testing.assert_allclose(cascade.run(ROWS), expected, atol=1e-4)
-    assert cascade.share_answered(ROWS) == pytest.approx(0.5)
+    assert cascade.answered_first(ROWS).mean() == pytest.approx(0.5)
     cascade.close()
+
+
+def test_a_shifted_share_is_told_and_the_measured_one_is_not(folder: Path) -> None:
+    first = tiny_encoder.logits(tiny_encoder.model(1, seed=5), ROWS)
+    sure = confidence(Problem.SINGLE_LABEL, first)
+    cascade = opened(folder, float(np.median(sure)), answered=0.5, test_rows=1500)
+    assert cascade.drift() is None
+    for _ in range(20):
+        cascade.run(ROWS)
+    told = cascade.drift()
+    assert told is not None
+    assert (told.observed, told.rows, told.shifted) == (pytest.approx(0.5), 1200, False)
+    unsure = ROWS.select(np.flatnonzero(sure < np.median(sure)))
+    for _ in range(20):
+        cascade.run(unsure)
+    told = cascade.drift()
+    assert told is not None
+    assert told.shifted
+    assert told.observed < 0.4
+    for _ in range(70):  # the window holds the last rows only
+        cascade.run(unsure)
+    told = cascade.drift()
+    assert told is not None
+    assert (told.observed, told.rows) == (0, RECENT_ROWS + 10)
+
+
+def test_few_rows_and_small_shifts_are_no_drift() -> None:
+    assert not drift(0.6, 1500, 0.1, 5).shifted
+    assert drift(0.6, 1500, 0.1, 100).shifted
+    assert not drift(0.6, 100_000, 0.62, 100_000).shifted
+    assert drift(0.6, 100_000, 0.64, 100_000).shifted
+    assert merged([]) is None
 
 
 @pytest.mark.parametrize(("threshold", "stage"), [(0.0, 1), (1e9, 3)])

@@ -26,7 +26,8 @@ for line in sys.stdin:
         continue
     answers = [dict(label=t, score=1.0, scores={{t: 1.0}}, labels=[t], truncated=False)
                for t in texts]
-    print(json.dumps({{"answers": answers}}), flush=True)
+    drift = dict(expected=0.5, test_rows=1000, observed=0.9, rows=len(texts), shifted=True)
+    print(json.dumps({{"answers": answers, "drift": drift}}), flush=True)
 """
 
 
@@ -51,6 +52,15 @@ def test_order_and_warnings(child: Path) -> None:
         assert [answer.label for answer in pool.stream(texts, rows=9)] == texts
         assert pool(["a", "b\udc80\n"])[1].labels == ("b\udc80\n",)
         assert pool([]) == []
+
+
+def test_drift_is_that_of_all_processes(child: Path) -> None:
+    with Workers(child, 1) as pool:
+        assert pool.drift() is None
+        pool(["a"] * 500)
+        found = pool.drift()
+    assert found is not None
+    assert (found.rows, found.observed, found.shifted) == (500, pytest.approx(0.9), True)
 
 
 def test_texts_that_end_every_process_are_an_error_and_the_others_go_on(child: Path) -> None:

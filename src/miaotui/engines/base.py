@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field
 
+from miaotui.drift import Drift
 from miaotui.engines.layouts import Batch, Layout, Packed, Padded
 from miaotui.errors import EngineUnavailable
 from miaotui.hardware import Machine
@@ -31,6 +32,9 @@ class RowRunner(Protocol):
     """Runs encoded rows, whatever is behind it: one session, or a cascade of two."""
 
     def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]: ...
+
+    def drift(self) -> Drift | None:
+        """Of a cascade: whether the rows that come are still like those that were measured."""
 
     def close(self) -> None: ...
 
@@ -70,6 +74,9 @@ class Session:
     def _one(self, batch: Batch) -> tuple[ndarray, ndarray]:
         values = self._runner(batch)
         return batch.rows, values.reshape(*batch.rows.shape, values.shape[-1])
+
+    def drift(self) -> None:
+        """A session alone has nothing to tell it by."""
 
     def close(self) -> None:
         """Ends the threads; the session cannot run afterwards."""

@@ -150,6 +150,9 @@ class NativeSession:
                 raise EngineFailed(f"native: {first_line(error)}") from error
         return logits
 
+    def drift(self) -> None:
+        """A session alone has nothing to tell it by."""
+
     def close(self) -> None:
         """Threads and memory go with the last reference to the encoder."""
         self._encoder = None

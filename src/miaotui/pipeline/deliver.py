@@ -17,6 +17,7 @@ from miaotui.pipeline.engine_speed import EngineSpeed, engine_speed
 from miaotui.pipeline.options import OptimizeOptions
 from miaotui.pipeline.prepare import Prepared
 from miaotui.pipeline.prove import prove
+from miaotui.pipeline.stages import measure_stages, record_stages
 from miaotui.pipeline.summary import summarize
 from miaotui.report.card import card
 from miaotui.report.page import write_report
@@ -52,6 +53,9 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
     proof = prove(
         context, prepared.source, ours, baseline, test, options.budget.ranks_by, clock, watch
     )
+    stages = None
+    if isinstance(ours, Cascade):
+        stages = measure_stages(ours, test, chosen.logits, context.metric)
     engine = engine_speed(ours, test.rows, _ENGINE_ROUNDS, _ENGINE_ROUND_S, _ENGINE_CALLS)
     result = summarize(
         options,
@@ -64,11 +68,14 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
         _sizes(prepared, folder),
         clock.elapsed_s,
         engine.measured["engine_rows_per_s"],
-        ours.share_answered(test.rows) if isinstance(ours, Cascade) else None,
+        None if stages is None else stages.sentence(context.metric),
     )
 
     def fill(draft: Path) -> Mapping[str, Any]:
-        return _fill(draft, folder, options, prepared, chosen, test, result, engine)
+        facts = _fill(draft, folder, options, prepared, chosen, test, result, engine)
+        if stages is not None:
+            record_stages(draft, stages)
+        return facts
 
     write_bundle(options.out, fill)
     shutil.rmtree(context.work, ignore_errors=True)

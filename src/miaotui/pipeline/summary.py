@@ -50,7 +50,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
     size_bytes: SizeBytes,
     seconds: float,
     engine_rows_per_s: float,
-    share_first: float | None,
+    stages: str | None,
 ) -> OptimizationResult:
     """The JSON document of `optimize`."""
     budget = options.budget
@@ -63,7 +63,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
         quality=_quality(chosen, budget),
         speed=_speed(proof, budget),
         size_bytes=size_bytes,
-        notes=[*prepared.notes, *outcome.notes, *_notes(chosen, proof, budget, share_first)],
+        notes=[*prepared.notes, *outcome.notes, *_notes(chosen, proof, budget, stages)],
         details=Details(
             max_drop=budget.max_drop,
             command=options.command or None,
@@ -108,10 +108,10 @@ def _quality(chosen: Tested, budget: Budget) -> QualityOutcome:
     )
 
 
-def _notes(chosen: Tested, proof: Proof, budget: Budget, share_first: float | None) -> list[str]:
+def _notes(chosen: Tested, proof: Proof, budget: Budget, stages: str | None) -> list[str]:
     found = []
-    if share_first is not None:
-        found.append(f"a cascade: its first stage answers {share_first:.0%} of the test rows")
+    if stages is not None:
+        found.append(stages)
     if not chosen.passed:
         found.append(
             "nothing kept the limit on the test rows: this is the tuned original; the front shows "
