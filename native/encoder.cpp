@@ -126,6 +126,7 @@ Encoder::Encoder(const PlainNetwork& plain, const std::string& isa) : kernels_(k
   net_.norm_eps = plain.norm_eps;
   net_.activation = plain.activation;
   net_.head_kind = plain.head_kind;
+  net_.readout = plain.readout;
   const auto table = [this](const float* rows, int count, int width) {
     const std::size_t size = static_cast<std::size_t>(count) * width;
     floats_.push_back(aligned_zeros<float>(size));
@@ -207,11 +208,15 @@ void Encoder::add(const PlainLayer& plain) {
 
 void Encoder::finish(const PlainLinear& dense, const PlainLinear& classifier) {
   require(!finished_, "the network is finished");
-  require(dense.format == Format::fp32 && classifier.format == Format::fp32 && !dense.first &&
-              !classifier.first,
-          "the head is computed in fp32");
-  net_.dense = linear(dense, net_.hidden, net_.hidden, "head.dense");
-  net_.classifier = linear(classifier, net_.hidden, net_.labels, "head.classifier");
+  if (net_.head_kind == HeadKind::none) {
+    require(net_.labels == net_.hidden, "without a head there are as many labels as hidden");
+  } else {
+    require(dense.format == Format::fp32 && classifier.format == Format::fp32 && !dense.first &&
+                !classifier.first,
+            "the head is computed in fp32");
+    net_.dense = linear(dense, net_.hidden, net_.hidden, "head.dense");
+    net_.classifier = linear(classifier, net_.hidden, net_.labels, "head.classifier");
+  }
   net_.layers = layers_.data();
   net_.layer_count = static_cast<int>(layers_.size());
   finished_ = true;
@@ -280,10 +285,17 @@ void Encoder::run_chunk(const Rows& rows, const std::vector<std::int64_t>& chose
                     rows.types != nullptr ? scratch.types.data() : nullptr,
                     scratch.logits.get()};
   kernels_.forward(net_, chunk, scratch.work, team);
-  if (team.member == 0)
-    for (std::size_t i = 0; i < chosen.size(); ++i)
-      std::copy_n(scratch.logits.get() + i * rounded_up(net_.labels, kColumns), net_.labels,
-                  logits + chosen[i] * net_.labels);
+  if (team.member != 0) return;
+  const int stride = rounded_up(net_.labels, kColumns);
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    const bool every = net_.readout == Readout::every;
+    const std::int64_t r = chosen[i], to = every ? rows.starts[r] : r;
+    const std::int64_t count = every ? rows.starts[r + 1] - rows.starts[r] : 1;
+    const float* from =
+        scratch.logits.get() + static_cast<std::size_t>(every ? scratch.starts[i] : i) * stride;
+    for (std::int64_t k = 0; k < count; ++k)
+      std::copy_n(from + k * stride, net_.labels, logits + (to + k) * net_.labels);
+  }
 }
 
 void Encoder::run(const Rows& rows, int threads, float* logits) {

@@ -35,6 +35,7 @@ struct PlainNetwork {
   float norm_eps = 0.0f;
   Activation activation = Activation::gelu;
   HeadKind head_kind = HeadKind::tanh;
+  Readout readout = Readout::first;
   const float* words = nullptr;
   const float* position_rows = nullptr;
   const float* type_rows = nullptr;
@@ -64,9 +65,15 @@ class Encoder {
   ~Encoder();
 
   void add(const PlainLayer& layer);
+  // Without a head (HeadKind::none) neither is looked at, and there are as many labels as hidden.
   void finish(const PlainLinear& dense, const PlainLinear& classifier);
 
-  // logits: [rows][labels]. Safe to call from several threads at once.
+  // Of these rows: a readout each, or one for each of their tokens.
+  std::int64_t readouts(const Rows& rows) const {
+    return net_.readout == Readout::every ? rows.starts[rows.count] : rows.count;
+  }
+
+  // logits: [readouts][labels]. Safe to call from several threads at once.
   void run(const Rows& rows, int threads, float* logits);
 
   const char* isa() const { return kernels_.name; }

@@ -131,7 +131,12 @@ NB_MODULE(miaotui_native, module) {
   nb::enum_<HeadKind>(module, "HeadKind")
       .value("tanh", HeadKind::tanh)
       .value("gelu", HeadKind::gelu)
-      .value("relu", HeadKind::relu);
+      .value("relu", HeadKind::relu)
+      .value("none", HeadKind::none);
+  nb::enum_<Readout>(module, "Readout")
+      .value("first", Readout::first)
+      .value("mean", Readout::mean)
+      .value("every", Readout::every);
   nb::class_<Encoder>(module, "Encoder")
       .def(
           "__init__",
@@ -139,7 +144,7 @@ NB_MODULE(miaotui_native, module) {
              const std::optional<Array<float, 2>>& types, const PlainNorm& norm,
              const SharedLinear& projection, int hidden, int head_dim, int labels,
              int position_offset, float norm_eps, Activation activation, HeadKind head_kind,
-             const std::string& isa) {
+             Readout readout, const std::string& isa) {
             const std::size_t width = words.shape(1);
             if (positions.shape(1) != width || (types && types->shape(1) != width))
               throw std::invalid_argument("embedding tables have different widths");
@@ -155,6 +160,7 @@ NB_MODULE(miaotui_native, module) {
             plain.norm_eps = norm_eps;
             plain.activation = activation;
             plain.head_kind = head_kind;
+            plain.readout = readout;
             plain.words = words.data();
             plain.position_rows = positions.data();
             plain.type_rows = types ? types->data() : nullptr;
@@ -164,7 +170,7 @@ NB_MODULE(miaotui_native, module) {
           },
           nb::kw_only(), "words"_a, "positions"_a, "types"_a.none(), "norm"_a,
           "projection"_a.none(), "hidden"_a, "head_dim"_a, "labels"_a, "position_offset"_a,
-          "norm_eps"_a, "activation"_a, "head_kind"_a, "isa"_a)
+          "norm_eps"_a, "activation"_a, "head_kind"_a, "readout"_a, "isa"_a)
       .def(
           "add_layer",
           [](Encoder& self, int heads, const SharedLinear& query, const SharedLinear& key,
@@ -192,22 +198,27 @@ NB_MODULE(miaotui_native, module) {
           "output_bias"_a = std::vector<float>(), "attention_norm"_a, "inner"_a,
           "up"_a.none() = nb::none(), "down"_a.none() = nb::none(),
           "down_bias"_a = std::vector<float>(), "ffn_norm"_a)
-      .def("finish", [](Encoder& self, const SharedLinear& dense,
-                        const SharedLinear& classifier) { self.finish(*dense, *classifier); })
+      .def(
+          "finish",
+          [](Encoder& self, const SharedLinear& dense, const SharedLinear& classifier) {
+            self.finish(plain(dense), plain(classifier));
+          },
+          "dense"_a.none() = nb::none(), "classifier"_a.none() = nb::none())
       .def(
           "run",
           [](Encoder& self, const Array<std::int32_t, 1>& ids,
              const Array<std::int64_t, 1>& starts,
              const std::optional<Array<std::int32_t, 1>>& types, int threads,
              nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu> logits) {
-            if (starts.size() == 0 || logits.shape(0) != starts.size() - 1)
-              throw std::invalid_argument("logits need a row for each row");
+            if (starts.size() == 0) throw std::invalid_argument("rows start at 0");
             Rows rows{ids.data(), types ? types->data() : nullptr, starts.data(),
                       static_cast<std::int64_t>(starts.size()) - 1};
             const auto total = static_cast<std::int64_t>(ids.size());
             if (starts.data()[rows.count] != total ||
                 (types && static_cast<std::int64_t>(types->size()) != total))
               throw std::invalid_argument("rows and token ids do not fit");
+            if (static_cast<std::int64_t>(logits.shape(0)) != self.readouts(rows))
+              throw std::invalid_argument("logits need a row for each readout");
             if (logits.shape(1) != self.labels())
               throw std::invalid_argument("logits have another width than the labels");
             nb::gil_scoped_release released;

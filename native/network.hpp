@@ -19,7 +19,11 @@ constexpr int kRowStep = 16;
 constexpr int rounded_up(int value, int step) { return (value + step - 1) / step * step; }
 
 enum class Activation : int { gelu, gelu_tanh, relu };
-enum class HeadKind : int { tanh, gelu, relu };
+// What is read out of a row's states: that of its first token, their mean, or each of them.
+enum class Readout : int { first, mean, every };
+
+// Between the two linears of the head; none: there is no head, a state itself is the output.
+enum class HeadKind : int { tanh, gelu, relu, none };
 enum class Format : int { fp32, bf16, int8 };
 
 // Weights are packed in panels of so many columns; an int8 panel's depth is a multiple of
@@ -82,6 +86,7 @@ struct NetworkView {
   float norm_eps = 0.0f;
   Activation activation = Activation::gelu;
   HeadKind head_kind = HeadKind::tanh;
+  Readout readout = Readout::first;
   const float* words = nullptr;           // [vocabulary][embedding]
   const float* position_rows = nullptr;   // [positions][embedding]
   const float* type_rows = nullptr;       // [types][embedding]
@@ -98,7 +103,7 @@ struct Chunk {
   const std::int32_t* starts = nullptr;
   const std::int32_t* ids = nullptr;
   const std::int32_t* types = nullptr;  // null: all zero
-  float* logits = nullptr;              // [rows][rounded_up(labels, kColumns)]
+  float* logits = nullptr;              // [readouts][rounded_up(labels, kColumns)]
 
   int tokens() const { return starts[rows]; }
 };

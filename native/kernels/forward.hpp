@@ -193,9 +193,36 @@ static void ffn_half(const NetworkView& net, const LayerView& layer, const State
   team.sync();
 }
 
-static void head(const NetworkView& net, const Chunk& chunk, const State& state,
+// The mean of each row's states, in the order of its tokens.
+static void average_rows(const NetworkView& net, const Chunk& chunk, const Workspace& work,
+                         const Team& team) {
+  const Range mine = team.share(chunk.rows);
+  const int stride = work.state.stride;
+  for (int row = mine.begin; row < mine.end; ++row) {
+    const int start = chunk.starts[row], end = chunk.starts[row + 1];
+    const float share = 1.0f / static_cast<float>(end - start);
+    for (int c = 0; c < rounded_up(net.hidden, kWidth); c += kWidth) {
+      Floats total = {};
+      for (int t = start; t < end; ++t)
+        total += load(work.state.values + static_cast<std::size_t>(t) * stride + c);
+      store(work.picked.values + static_cast<std::size_t>(row) * stride + c, total * share);
+    }
+  }
+  team.sync();
+}
+
+static void copy_states(const State& state, const Chunk& chunk, int rows, const Team& team) {
+  const Range mine = team.share(rows);
+  for (int r = mine.begin; r < mine.end; ++r) {
+    const std::size_t at = static_cast<std::size_t>(r) * state.stride;  // that of the logits too
+    std::memcpy(chunk.logits + at, state.values + at, state.stride * sizeof(float));
+  }
+  team.sync();
+}
+
+static void head(const NetworkView& net, const Chunk& chunk, const State& state, int rows,
                  const Workspace& work, const Team& team) {
-  const Input in = input_of(net.dense, state, chunk.rows);
+  const Input in = input_of(net.dense, state, rows);
   const State& to = work.context;  // as wide as the widest layer and as the hidden state
   switch (net.head_kind) {
     case HeadKind::tanh:
@@ -207,15 +234,18 @@ static void head(const NetworkView& net, const Chunk& chunk, const State& state,
     case HeadKind::relu:
       multiply(net.dense, in, team, ToActivated<relu>{to.values, to.stride});
       break;
+    case HeadKind::none:
+      copy_states(state, chunk, rows, team);
+      return;
   }
   team.sync();
-  multiply(net.classifier, input_of(net.classifier, to, chunk.rows), team,
+  multiply(net.classifier, input_of(net.classifier, to, rows), team,
            ToFloats{chunk.logits, rounded_up(net.labels, kColumns)});
   team.sync();
 }
 
-// The last layer computes queries, and all that follows, for first tokens alone: exact, and most
-// of a layer saved.
+// Where first tokens are read out, the last layer computes queries, and all that follows, for them
+// alone: exact, and most of a layer saved.
 void forward(const NetworkView& net, const Chunk& chunk, const Workspace& work, const Team& team) {
   embed(net, chunk, work, team);
   if (net.layer_count > 0)
@@ -224,10 +254,11 @@ void forward(const NetworkView& net, const Chunk& chunk, const Workspace& work, 
   for (int l = 0; l < net.layer_count; ++l) {
     const LayerView& layer = net.layers[l];
     const bool last = l + 1 == net.layer_count;
-    if (last) pick_rows(chunk, work, attention_wants(layer), team);
-    const State& state = last ? work.picked : work.state;
-    const int rows = last ? chunk.rows : chunk.tokens();
-    attention_half(net, layer, chunk, state, rows, last, work, team);
+    const bool picks = last && net.readout == Readout::first;
+    if (picks) pick_rows(chunk, work, attention_wants(layer), team);
+    const State& state = picks ? work.picked : work.state;
+    const int rows = picks ? chunk.rows : chunk.tokens();
+    attention_half(net, layer, chunk, state, rows, picks, work, team);
     normalize_rows(work.sum, state, net.hidden, rows, layer.attention_norm, net.norm_eps,
                    ffn_wants(layer), team);
     team.sync();
@@ -236,6 +267,17 @@ void forward(const NetworkView& net, const Chunk& chunk, const Workspace& work, 
                    last ? Wants{false, false} : attention_wants(net.layers[l + 1]), team);
     team.sync();
   }
-  if (net.layer_count == 0) pick_rows(chunk, work, {false, false}, team);
-  head(net, chunk, work.picked, work, team);
+  switch (net.readout) {
+    case Readout::first:
+      if (net.layer_count == 0) pick_rows(chunk, work, {false, false}, team);
+      head(net, chunk, work.picked, chunk.rows, work, team);
+      break;
+    case Readout::mean:
+      average_rows(net, chunk, work, team);
+      head(net, chunk, work.picked, chunk.rows, work, team);
+      break;
+    case Readout::every:
+      head(net, chunk, work.state, chunk.tokens(), work, team);
+      break;
+  }
 }

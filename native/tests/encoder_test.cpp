@@ -106,8 +106,8 @@ void add_layer(Encoder& encoder, Weights& weights, int hidden, int head_dim, int
 }
 
 // Most linears in one format, some in another.
-std::unique_ptr<Encoder> network(const std::string& isa, int hidden, int head_dim,
-                                 Format format) {
+std::unique_ptr<Encoder> network(const std::string& isa, int hidden, int head_dim, Format format,
+                                 Readout readout = Readout::first) {
   draw.seed(7);
   const Format other = format == Format::int8 ? Format::fp32 : Format::int8;
   Weights weights;
@@ -116,6 +116,7 @@ std::unique_ptr<Encoder> network(const std::string& isa, int hidden, int head_di
   plain.embedding = 24;
   plain.head_dim = head_dim;
   plain.labels = kLabels;
+  plain.readout = readout;
   plain.vocabulary = kVocabulary;
   plain.positions = kPositions;
   plain.position_offset = 2;
@@ -165,7 +166,7 @@ Batch random_batch(int rows) {
 }
 
 std::vector<float> logits_of(Encoder& encoder, const Rows& rows, int threads) {
-  std::vector<float> logits(static_cast<std::size_t>(rows.count) * kLabels, NAN);
+  std::vector<float> logits(static_cast<std::size_t>(encoder.readouts(rows)) * kLabels, NAN);
   encoder.run(rows, threads, logits.data());
   return logits;
 }
@@ -191,7 +192,8 @@ void test_same_bits(Encoder& encoder, const std::string& name) {
     expect(logits_of(encoder, batch.rows(), threads) == expected, name + ": bits differ");
   Batch one;  // shared by all threads, which wait for each other at every step
   one.add(batch.ids.data(), batch.types.data(), batch.starts[1]);
-  const std::vector<float> first(expected.begin(), expected.begin() + kLabels);
+  const std::vector<float> first(expected.begin(),
+                                 expected.begin() + encoder.readouts(one.rows()) * kLabels);
   for (const int threads : {2, 3})
     expect(logits_of(encoder, one.rows(), threads) == first, name + ": a team's bits differ");
   std::vector<std::thread> callers;
@@ -268,6 +270,12 @@ int main() {
         test_refusals(*encoder, name);
         ++tested;
       }
+  for (const std::string& isa : kernels_here())
+    for (const Readout readout : {Readout::mean, Readout::every}) {
+      const auto encoder = network(isa, 72, 32, Format::int8, readout);
+      test_same_bits(*encoder, isa + (readout == Readout::mean ? " mean" : " every"));
+      ++tested;
+    }
   std::string here;
   for (const std::string& isa : kernels_here()) here += " " + isa;
   std::printf("%d networks passed:%s\n", tested, here.c_str());

@@ -22,7 +22,9 @@ from miaotui.engines.onnx_files import quantize_dynamically, trace
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable
 from miaotui.models.encoder import Encoder
 from miaotui.models.model import Model, PaddedClassifier, linears
+from miaotui.models.observe import padded
 from miaotui.models.precision import Kind, LinearPrecision, Precision
+from miaotui.models.shape import HeadKind, Readout
 from miaotui.tasks.base import encoded_rows
 from tiny import LAST_TOKEN, UNKNOWN, hf_logits, random_rows, tiny_model
 
@@ -405,3 +407,44 @@ def test_predicting_needs_no_torch_and_no_transformers(
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("(3, 3)")
+
+
+def read_out(model: Model, readout: Readout, head: HeadKind) -> Model:
+    """The model's layers under another head, or none."""
+    shape = model.encoder.shape
+    labels = shape.hidden if head is HeadKind.NONE else shape.labels
+    encoder = Encoder(replace(shape, readout=readout, head_kind=head, labels=labels))
+    encoder.load_state_dict(model.encoder.state_dict(), strict=False)
+    return replace(model, module=encoder.eval())
+
+
+def alone(model: Model) -> ndarray:
+    """What eager reads out of each row by itself."""
+    with torch.inference_mode():
+        each = [model.encoder(*padded(ROWS, [i]))[0].numpy() for i in range(len(ROWS))]
+    return np.concatenate(each)
+
+
+@each_layout
+def test_torch_reads_out_means(model: Model, layout: str, tmp_path: Path) -> None:
+    pooled = read_out(model, Readout.MEAN, HeadKind.NONE)
+    engine = ENGINES["torch"](layout=LAYOUTS[layout])
+    engine.build(pooled, None, tmp_path)
+    found = engine.open(tmp_path, 1).run(ROWS)
+    np.testing.assert_allclose(found, alone(pooled), atol=1e-4)
+
+
+@each_engine
+def test_first_states_are_read_out_without_a_head(model: Model, name: str, tmp_path: Path) -> None:
+    need_engine(name)
+    bare = read_out(model, Readout.FIRST, HeadKind.NONE)
+    engine = ENGINES[name]()
+    engine.build(bare, None, tmp_path)
+    np.testing.assert_allclose(engine.open(tmp_path, 1).run(ROWS), alone(bare), atol=1e-4)
+
+
+@each_batched
+def test_what_an_engine_cannot_read_out_is_refused(model: Model, name: str, tmp_path: Path) -> None:
+    every = read_out(model, Readout.EVERY, HeadKind.TANH)
+    with pytest.raises(EngineUnavailable, match=f"{name} cannot read out every; it can first"):
+        ENGINES[name]().build(every, None, tmp_path)

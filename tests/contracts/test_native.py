@@ -29,7 +29,7 @@ from miaotui.models.encoder import Encoder
 from miaotui.models.model import Model
 from miaotui.models.observe import padded
 from miaotui.models.precision import Kind
-from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape
+from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape, Readout
 from miaotui.tasks.base import EncodedRows, encoded_rows
 from miaotui.techniques import BFloat16, Int8Dynamic, Int8Static
 from tiny import ADAPTED, UNKNOWN, hf_logits, random_rows, tiny_model
@@ -115,9 +115,33 @@ def test_every_family_agrees_with_transformers(family: str, opened: Opened, tmp_
 def test_layers_of_any_shape_agree_with_eager(
     activation: Activation, head_kind: HeadKind, opened: Opened
 ) -> None:
-    model = random_model(uneven(activation=activation, head_kind=head_kind))
+    labels = 32 if head_kind is HeadKind.NONE else 2
+    model = random_model(uneven(activation=activation, head_kind=head_kind, labels=labels))
 
     np.testing.assert_allclose(opened(model).run(ROWS), eager(model, ROWS), atol=2e-4)
+
+
+@pytest.mark.parametrize("layers", [UNEVEN, ()])
+@pytest.mark.parametrize(("readout", "head"), [(Readout.MEAN, "none"), (Readout.EVERY, "gelu")])
+def test_means_and_every_token_are_read_out(
+    readout: Readout, head: str, layers: tuple[LayerShape, ...], opened: Opened
+) -> None:
+    labels = 32 if head == "none" else 5
+    shape = uneven(readout=readout, head_kind=HeadKind(head), labels=labels)
+    model = random_model(replace(shape, layers=layers))
+    with torch.inference_mode():
+        each = [model.encoder(*padded(ROWS, [i]))[0].numpy() for i in range(len(ROWS))]
+    expected = np.concatenate(each)
+    assert len(expected) == (len(ROWS) if readout is Readout.MEAN else ROWS.total_tokens)
+
+    np.testing.assert_allclose(opened(model).run(ROWS), expected, atol=2e-4)
+    together = opened(model, threads=3).run(ROWS)
+    assert np.array_equal(together, opened(model).run(ROWS))
+
+
+def test_an_embedding_of_another_width_is_refused(opened: Opened) -> None:
+    with pytest.raises(BundleError, match="as many labels as hidden"):
+        opened(random_model(uneven(head_kind=HeadKind.NONE, labels=3)))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from miaotui.engines.int8_weights import quantize_weights
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_fault, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind, LinearPrecision, Precision
-from miaotui.models.shape import EncoderShape, LayerShape
+from miaotui.models.shape import EncoderShape, HeadKind, LayerShape, Readout
 from miaotui.tasks.base import EncodedRows
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class NativeEngine(EngineBase):
         except (ValueError, TypeError) as error:
             raise BundleError(f"{folder} cannot be opened: {first_line(error)}") from error
         threads = max(1, min(self.threads or cores, cores))
-        return NativeSession(encoder, header.shape.labels, threads)
+        return NativeSession(encoder, header.shape, threads)
 
 
 def restored(folder: Path) -> tuple["Encoder", Precision]:
@@ -128,24 +128,26 @@ def _calibrated(name: str, precision: LinearPrecision) -> LinearPrecision:
 class NativeSession:
     """Rows in the caller's order; any number of threads may call it at once."""
 
-    def __init__(self, encoder: Any, labels: int, threads: int) -> None:
+    def __init__(self, encoder: Any, shape: EncoderShape, threads: int) -> None:
         self._encoder = encoder
-        self._labels = labels
+        self._labels = shape.labels
+        self._every = shape.readout is Readout.EVERY
         self._threads = threads
 
-    def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
-        """Logits of every row. No rows give an array of shape [0, 0]."""
+    def run(self, rows: EncodedRows) -> Float32[ndarray, "readouts labels"]:
+        """Logits of every row, or of every token of all rows, one after another, where each is read
+        out. No rows give an array of shape [0, 0]."""
         if not len(rows):
             return np.zeros((0, 0), dtype=np.float32)
-        logits = np.empty((len(rows), self._labels), dtype=np.float32)
+        readouts = rows.total_tokens if self._every else len(rows)
+        logits = np.empty((readouts, self._labels), dtype=np.float32)
         for first, last in _calls(rows.starts):
             tokens = slice(int(rows.starts[first]), int(rows.starts[last]))
             starts = rows.starts[first : last + 1] - rows.starts[first]
             types = None if rows.type_ids is None else rows.type_ids[tokens]
+            part = logits[tokens] if self._every else logits[first:last]
             try:
-                self._encoder.run(
-                    rows.ids[tokens], starts, types, self._threads, logits[first:last]
-                )
+                self._encoder.run(rows.ids[tokens], starts, types, self._threads, part)
             except ValueError as error:
                 raise EngineFailed(f"native: {first_line(error)}") from error
         return logits
@@ -217,11 +219,15 @@ class _Saved:
             norm_eps=shape.norm_eps,
             activation=kernels.Activation[shape.activation.value],
             head_kind=kernels.HeadKind[shape.head_kind.value],
+            readout=kernels.Readout[shape.readout.value],
             isa=isa,
         )
         for i, layer in enumerate(shape.layers):
             encoder.add_layer(**self._layer(f"layers.{i}", layer))
-        encoder.finish(self._linear("head.dense"), self._linear("head.classifier"))
+        if shape.head_kind is HeadKind.NONE:
+            encoder.finish()
+        else:
+            encoder.finish(self._linear("head.dense"), self._linear("head.classifier"))
         return encoder
 
     def _layer(self, name: str, layer: LayerShape) -> dict[str, Any]:

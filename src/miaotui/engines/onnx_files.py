@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from miaotui.errors import EngineFailed, EngineUnavailable
 from miaotui.models.precision import Kind
+from miaotui.models.shape import Readout
 from miaotui.quiet import hushed, silence_telemetry
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from miaotui.models.model import Model, PaddedClassifier
 
 ONNX_FILE = "model.onnx"
+READOUTS = frozenset({Readout.FIRST})
+"""What a lowered graph can read out."""
 _INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from miaotui.engines.int8_weights import quantize_weights
 from miaotui.errors import EngineFailed
-from miaotui.models.encoder import BiasOnly, Encoder, Layer, LowRank
+from miaotui.models.encoder import BiasOnly, Encoder, Head, Layer, LowRank
 from miaotui.models.precision import Kind, LinearPrecision, Precision
 from miaotui.models.shape import Activation, HeadKind
 
@@ -274,10 +274,11 @@ def _activate(graph: _Graph, x: str, activation: Activation | HeadKind, name: st
 
 
 def _head(graph: _Graph, encoder: Encoder, x: str) -> None:
-    x = _linear(graph, encoder.head.dense, x, "head.dense")
-    x = _activate(graph, x, encoder.shape.head_kind, "head/activated")
-    y = _linear(graph, encoder.head.classifier, x, "head.classifier")
-    graph.add("Identity", [y], "logits")
+    if isinstance(encoder.head, Head):
+        x = _linear(graph, encoder.head.dense, x, "head.dense")
+        x = _activate(graph, x, encoder.shape.head_kind, "head/activated")
+        x = _linear(graph, encoder.head.classifier, x, "head.classifier")
+    graph.add("Identity", [x], "logits")
 
 
 def _linear(graph: _Graph, module: nn.Module, x: str, name: str, scale: float = 1.0) -> str:

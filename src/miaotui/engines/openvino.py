@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from miaotui.engines.base import BatchedEngine, Session, feeds
 from miaotui.engines.layouts import Batch, Bucketed, Padded
-from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
+from miaotui.engines.onnx_files import ONNX_FILE, READOUTS, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
@@ -45,6 +45,7 @@ class OpenVinoEngine(BatchedEngine):
             raise EngineUnavailable("openvino computes in bf16 only where its setting bf16 is true")
         self.check_kinds(model, _KINDS | ({Kind.BF16} if probe().computes_bf16 else set()))
         self.check_layout(model)
+        self.check_readout(model, READOUTS)
         folder.mkdir(parents=True, exist_ok=True)
         openvino = _openvino()
         onnx_bytes = to_onnx(model, self.weight_bits).SerializeToString()

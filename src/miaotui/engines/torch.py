@@ -12,6 +12,7 @@ from miaotui.engines.layouts import Batch
 from miaotui.errors import BundleError, EngineFailed, ModelError, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
+from miaotui.models.shape import Readout
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
@@ -34,6 +35,7 @@ class TorchEngine(BatchedEngine):
 
         self.check_kinds(model, frozenset({Kind.FP32, Kind.BF16}))
         self.check_layout(model)
+        self.check_readout(model, frozenset({Readout.FIRST, Readout.MEAN}))
         save_model(model, folder)
         facts = {"bf16": Kind.BF16 in model.precision.kinds}
         (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape
+from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape, Readout
 
 ATTENTION_LINEARS = ("query", "key", "value", "output")
 FFN_LINEARS = ("up", "down")
@@ -133,8 +133,8 @@ class Layer(nn.Module):
         return self.down(self.activate(self.up(x)))  # type: ignore[no-any-return]
 
 
-class ClassificationHead(nn.Module):
-    """Dense layer, nonlinearity, output layer, over the readout token of each row."""
+class Head(nn.Module):
+    """Dense layer, nonlinearity, output layer, over each state that is read out."""
 
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
@@ -149,14 +149,14 @@ class ClassificationHead(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A classifier of any `EncoderShape`; see the module's docstring for what its inputs mean."""
+    """An encoder of any `EncoderShape`; see the module's docstring for what its inputs mean."""
 
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
         self.shape = shape
         self.embeddings = Embeddings(shape)
         self.layers = nn.ModuleList(Layer(shape, layer) for layer in shape.layers)
-        self.head = ClassificationHead(shape)
+        self.head = nn.Identity() if shape.head_kind is HeadKind.NONE else Head(shape)
 
     def forward(
         self,
@@ -165,8 +165,9 @@ class Encoder(nn.Module):
         segments: Int[Tensor, "blocks tokens"],
         types: Int[Tensor, "blocks tokens"] | None,
         readout: Int[Tensor, "blocks rows"],
-    ) -> Float[Tensor, "blocks rows labels"]:
-        """`positions` count from 0 in each row; `readout` indexes tokens within their block."""
+    ) -> Float[Tensor, "blocks readouts labels"]:
+        """`positions` count from 0 in each row; `readout` indexes tokens within their block. Where
+        every token is read out, readouts are the block's tokens, else its rows."""
         return self.head(self.states(ids, positions, segments, types, readout)[-1])  # type: ignore[no-any-return]
 
     def states(
@@ -176,18 +177,28 @@ class Encoder(nn.Module):
         segments: Int[Tensor, "blocks tokens"],
         types: Int[Tensor, "blocks tokens"] | None,
         readout: Int[Tensor, "blocks rows"],
-    ) -> list[Float[Tensor, "blocks rows hidden"]]:
-        """The readout tokens' hidden states after the embeddings and after each layer."""
+    ) -> list[Float[Tensor, "blocks readouts hidden"]]:
+        """What is read out of the hidden states after the embeddings and after each layer."""
         x = self.embeddings(ids, positions + self.shape.position_offset, types)
         mask = segments[:, None, :, None] == segments[:, None, None, :]
-        states = [_gather(x, readout)]
+        states = [self._read(x, segments, readout)]
         for layer in self.layers[:-1]:
             x = layer(x, x, mask)
-            states.append(_gather(x, readout))
-        if self.layers:
+            states.append(self._read(x, segments, readout))
+        if not self.layers:
+            return states
+        if self.shape.readout is Readout.FIRST:
             rows = segments.gather(1, readout)[:, None, :, None] == segments[:, None, None, :]
-            states.append(self.layers[-1](x, _gather(x, readout), rows))
-        return states
+            return [*states, self.layers[-1](x, _gather(x, readout), rows)]
+        return [*states, self._read(self.layers[-1](x, x, mask), segments, readout)]
+
+    def _read(self, x: Tensor, segments: Tensor, readout: Tensor) -> Tensor:
+        if self.shape.readout is Readout.EVERY:
+            return x
+        if self.shape.readout is Readout.FIRST:
+            return _gather(x, readout)
+        own = (segments.gather(1, readout)[:, :, None] == segments[:, None, :]).to(x.dtype)
+        return own @ x / own.sum(dim=2, keepdim=True)
 
 
 def _gather(x: Tensor, readout: Tensor) -> Tensor:

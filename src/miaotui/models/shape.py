@@ -17,11 +17,22 @@ class Activation(StrEnum):
 
 
 class HeadKind(StrEnum):
-    """Nonlinearity between the two linear layers of a classification head."""
+    """Nonlinearity between the two linear layers of a head. NONE: there is no head, and what is
+    read out is the output itself (an embedding), so that `labels` equals `hidden`."""
 
     TANH = "tanh"
     GELU = "gelu"
     RELU = "relu"
+    NONE = "none"
+
+
+class Readout(StrEnum):
+    """What is read out of a row's last hidden states: that of its first token, the mean over its
+    tokens, or each of them."""
+
+    FIRST = "first"
+    MEAN = "mean"
+    EVERY = "every"
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,7 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """A post-LayerNorm encoder with a two-layer classification head over each row's first token."""
+    """A post-LayerNorm encoder with a two-layer head over what is read out of each row."""
 
     family: str
     vocab: int
@@ -54,6 +65,7 @@ class EncoderShape:
     head_kind: HeadKind
     labels: int
     dropout: float = 0.1
+    readout: Readout = Readout.FIRST
 
     def with_layer(self, index: int, layer: LayerShape) -> "EncoderShape":
         """The same shape with layer `index` replaced."""
