@@ -41,9 +41,12 @@ PACKAGES = (
     "torch",
     "transformers",
     "onnxruntime",
+    "onnxruntime-gpu",
     "openvino",
     "nncf",
     "miaotui-native",
+    "tensorrt",
+    "cuda-bindings",
     "tokenizers",
     "numpy",
 )
@@ -208,6 +211,13 @@ def _probe_cpu() -> Cpu:
 def _architecture() -> str:
     name = platform.machine().lower()
     return _ARCHITECTURES.get(name, name)
+
+
+def cpp_compiler() -> str | None:
+    """The path of a C++ compiler; None where there is none."""
+    return next(
+        (found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None
+    )
 
 
 # --- graphics processors ---

@@ -56,6 +56,7 @@ LIGHT = {
     "engines/layouts.py": TORCH,
     "engines/onnxruntime*.py": TORCH,
     "engines/openvino*.py": TORCH,
+    "engines/tensorrt.py": TORCH,
     "engines/native*.py": TORCH,
 }
 """What a file must not import while it is itself imported: predicting needs no torch."""

@@ -60,6 +60,8 @@ CASES = (
     Case("onnxruntime", Kind.INT8_STATIC, 0.1),
     Case("openvino", Kind.FP32, 1e-4),
     Case("openvino", Kind.INT8_STATIC, 0.1),
+    Case("tensorrt", Kind.FP32, 1e-3),
+    Case("tensorrt", Kind.INT8_STATIC, 0.1),
     Case("native", Kind.FP32, 1e-4),
     Case("native", Kind.BF16, 0.05),
     Case("native", Kind.INT8_DYNAMIC, 0.1),
@@ -70,6 +72,8 @@ REFUSED = (
     ("torch", Kind.INT8_STATIC),
     ("onnxruntime", Kind.BF16),
     ("openvino", Kind.INT8_DYNAMIC),
+    ("tensorrt", Kind.BF16),
+    ("tensorrt", Kind.INT8_DYNAMIC),
 )
 FLOATS = tuple(case for case in CASES if case.kind is Kind.FP32)
 
@@ -252,7 +256,7 @@ def test_openvino_does_not_compute_bf16_in_fp32_unasked(model: Model, tmp_path: 
     assert not (tmp_path / "engine").exists()
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "native"])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tensorrt", "native"])
 def test_int8_static_without_ranges_is_refused_by_the_layers_name(
     name: str, model: Model, tmp_path: Path
 ) -> None:
@@ -308,6 +312,7 @@ def unknown_built(
     folders: dict[str, Path] = {}
 
     def build(name: str) -> Path:
+        need_engine(name)
         if name not in folders:
             folders[name] = tmp_path_factory.mktemp(f"unknown-{name}")
             ENGINES[name]().build(unknown[0], None, folders[name])

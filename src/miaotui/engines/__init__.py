@@ -7,9 +7,10 @@ from pydantic import Field, TypeAdapter
 from miaotui.engines.native import NativeEngine
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
+from miaotui.engines.tensorrt import TensorRtEngine
 from miaotui.engines.torch import TorchEngine
 
-_Any = TorchEngine | OnnxRuntimeEngine | OpenVinoEngine | NativeEngine
+_Any = TorchEngine | OnnxRuntimeEngine | OpenVinoEngine | NativeEngine | TensorRtEngine
 Engine = Annotated[_Any, Field(discriminator="name")]
 ENGINES: dict[str, type[_Any]] = {
     engine.model_fields["name"].default: engine for engine in get_args(_Any)

@@ -19,14 +19,15 @@ ONNX_FILE = "model.onnx"
 READOUTS = frozenset({Readout.FIRST})
 """What a lowered graph can read out."""
 _INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
+_FLOAT_IN_FP16 = ("QuantizeLinear", "DequantizeLinear", "LayerNormalization", "Softmax")
 
 
-def to_onnx(model: "Model", weight_bits: int) -> "onnx.ModelProto":
+def to_onnx(model: "Model", weight_bits: int, signed: bool = False) -> "onnx.ModelProto":
     """An encoder by hand, any other classifier by tracing (float, or ONNX Runtime's own int8)."""
     from miaotui.engines.onnx_graph import lower
 
     if model.has_adapter:
-        return lower(model.encoder, model.precision, weight_bits)
+        return lower(model.encoder, model.precision, weight_bits, signed=signed)
     dynamic = model.precision.kinds == frozenset({Kind.INT8_DYNAMIC})
     if model.precision.kinds & _INT8 and not dynamic:
         raise EngineUnavailable(
@@ -71,6 +72,17 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
+
+
+def in_fp16(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """The same graph in half precision, its inputs and outputs as they were; int8 products,
+    softmax and LayerNorm stay in float."""
+    silence_telemetry()
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    return convert_float_to_float16(
+        model, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT_IN_FP16]
+    )
 
 
 def quantize_dynamically(model: "onnx.ModelProto", reduce_range: bool) -> "onnx.ModelProto":

@@ -47,6 +47,7 @@ class _Graph:
 
     precision: Precision
     weight_bits: int
+    signed: bool = False
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
     quantized: dict[tuple[str, LinearPrecision], tuple[str, ...]] = field(default_factory=dict)
@@ -88,7 +89,7 @@ class _Graph:
     ) -> str:
         key = (x, precision)
         if key not in self.quantized:
-            scale, zero = _activation_scale(name, precision)
+            scale, zero = _activation_scale(name, precision, self.signed)
             grid = [self.floats(f"{name}.in_scale", scale), self.constant(f"{name}.in_zero", zero)]
             codes = self.add("QuantizeLinear", [x, *grid], f"{name}/quantized")
             self.quantized[key] = (
@@ -128,10 +129,12 @@ class _Graph:
         return self.add("Mul", [real, both], f"{name}/matmul")
 
 
-def _activation_scale(name: str, precision: LinearPrecision) -> tuple[float, ndarray]:
+def _activation_scale(name: str, precision: LinearPrecision, signed: bool) -> tuple[float, ndarray]:
     if precision.low is None or precision.high is None:
         raise EngineFailed(f"{name} is int8-static but has no observed range; calibrate it first")
     low, high = min(precision.low, 0.0), max(precision.high, 0.0)
+    if signed:
+        return max(-low, high, 1e-8) / 127, np.array(0, dtype=np.int8)
     scale = max(high - low, 1e-8) / 255
     return scale, np.array(np.clip(round(-low / scale), 0, 255), dtype=np.uint8)
 
@@ -141,10 +144,12 @@ def lower(
     precision: Precision,
     weight_bits: int = 8,
     shape: tuple[int, int, int] | None = None,
+    signed: bool = False,
 ) -> onnx.ModelProto:
     """The encoder as an ONNX model; inputs as `layouts.Batch.inputs`, one output `logits`
-    [blocks, readouts, labels]. `shape` fixes (blocks, tokens, readouts)."""
-    graph = _Graph(precision, weight_bits)
+    [blocks, readouts, labels]. `shape` fixes (blocks, tokens, readouts); `signed` quantizes what is
+    int8-static symmetrically, which GPUs ask for."""
+    graph = _Graph(precision, weight_bits, signed)
     x = _embeddings(graph, encoder)
     mask = _mask(graph, "segments", "mask") if len(encoder.layers) > 1 else ""
     last = len(encoder.layers) - 1

@@ -1,4 +1,5 @@
-"""ONNX Runtime on the CPU: float, int8-dynamic and int8-static, any shape at any time."""
+"""ONNX Runtime: float, int8-dynamic and int8-static, any shape at any time; on the CPU, or by its
+providers for NVIDIA GPUs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -9,7 +10,7 @@ from numpy import ndarray
 from miaotui.engines.base import BatchedEngine, Session, feeds
 from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import ONNX_FILE, READOUTS, to_onnx
-from miaotui.errors import BundleError, EngineFailed, first_line
+from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
 from miaotui.quiet import silence_telemetry
@@ -17,19 +18,36 @@ from miaotui.quiet import silence_telemetry
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
 
+Provider = Literal["cpu", "cuda", "tensorrt"]
+_PROVIDERS = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": (
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+        "CPUExecutionProvider",
+    ),
+}
 _KINDS = frozenset({Kind.FP32, Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 
 
 class OnnxRuntimeEngine(BatchedEngine):
-    """`weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI."""
+    """`weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI. Another
+    `provider` than the CPU's needs the package onnxruntime-gpu and an NVIDIA GPU."""
 
     package: ClassVar[str] = "onnxruntime"
     name: Literal["onnxruntime"] = "onnxruntime"
     weight_bits: Literal[7, 8] = 7
+    provider: Provider = "cpu"
+
+    @property
+    def title(self) -> str:
+        return super().title if self.provider == "cpu" else f"{super().title} on {self.provider}"
 
     @classmethod
     def unavailable(cls, machine: Machine) -> str | None:
-        return None if "onnxruntime" in machine.versions else "onnxruntime is not installed"
+        here = {"onnxruntime", "onnxruntime-gpu"} & set(machine.versions)
+        return None if here else "onnxruntime is not installed"
 
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         self.check_kinds(model, _KINDS)
@@ -39,23 +57,34 @@ class OnnxRuntimeEngine(BatchedEngine):
         (folder / ONNX_FILE).write_bytes(to_onnx(model, self.weight_bits).SerializeToString())
 
     def open(self, folder: Path, cores: int) -> Session:
-        runner = _Runner(onnx_session(folder / ONNX_FILE, self.threads_per_stream(cores)))
+        threads = self.threads_per_stream(cores)
+        runner = _Runner(onnx_session(folder / ONNX_FILE, threads, self.provider))
         return Session(runner, self.layout, self.streams)
 
 
-def onnx_session(path: Path, threads: int) -> Any:
-    """An ONNX Runtime session on `threads` threads; all else is its own default."""
+def onnx_session(path: Path, threads: int, provider: Provider = "cpu") -> Any:
+    """An ONNX Runtime session on `threads` threads; all else is its own default. A provider that is
+    not there is an EngineUnavailable, never another one in its place."""
     silence_telemetry()
     import onnxruntime
 
+    wanted = _PROVIDERS[provider]
+    if wanted[0] not in onnxruntime.get_available_providers():
+        raise EngineUnavailable(
+            f"onnxruntime here has no provider {provider}; install onnxruntime-gpu beside an "
+            "NVIDIA GPU"
+        )
     onnxruntime.set_default_logger_severity(3)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=list(wanted))
     except _errors() as error:
         raise BundleError(f"{path.name} cannot be opened: {first_line(error)}") from error
+    if session.get_providers()[0] != wanted[0]:
+        raise EngineUnavailable(f"onnxruntime could not start its provider {provider} here")
+    return session
 
 
 def run_onnx(session: Any, inputs: dict[str, ndarray]) -> ndarray:

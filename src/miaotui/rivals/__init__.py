@@ -2,8 +2,11 @@
 the slowest."""
 
 from miaotui.rivals.base import Rival, Stock
+from miaotui.rivals.ctranslate2_int8 import CTranslate2
 from miaotui.rivals.onnx_runtime import OnnxRuntime
 from miaotui.rivals.open_vino import OpenVino
+from miaotui.rivals.open_vino_buckets import OpenVinoBuckets
+from miaotui.rivals.torch_compile import TorchCompile
 from miaotui.rivals.torch_eager import TorchEager
 
 RIVALS: tuple[Rival, ...] = (
@@ -15,4 +18,13 @@ RIVALS: tuple[Rival, ...] = (
     TorchEager(),
 )
 
-__all__ = ["RIVALS", "Rival", "Stock"]
+MORE_RIVALS: tuple[Rival, ...] = (
+    OpenVinoBuckets(),
+    CTranslate2(),
+    TorchCompile(),
+    TorchCompile("max-autotune"),
+    TorchCompile(bf16=True),
+)
+"""Slow to open or seldom installed: for benchmarks that have the time."""
+
+__all__ = ["MORE_RIVALS", "RIVALS", "Rival", "Stock"]

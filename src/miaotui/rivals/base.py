@@ -1,11 +1,13 @@
 """What a user would run without us: stock library calls on the untouched transformers model."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from miaotui.engines.base import Runner
+from miaotui.engines.layouts import Layout, Padded
 from miaotui.engines.onnx_files import ONNX_FILE, trace
 from miaotui.hardware import Machine
 from miaotui.models.model import PaddedClassifier
@@ -42,6 +44,10 @@ class Rival(ABC):
     @abstractmethod
     def unavailable(self, machine: Machine) -> str | None:
         """Why it cannot run on this machine; None where it can."""
+
+    def layouts(self, batches: Sequence[int]) -> list[Layout]:
+        """How rows may be given to it, of which the fastest is chosen; single rows alike."""
+        return [Padded(batch=batch) for batch in batches]
 
     @abstractmethod
     def runner(self, stock: Stock) -> Runner:

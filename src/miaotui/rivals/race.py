@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from miaotui.engines.base import Session
-from miaotui.engines.layouts import Padded
 from miaotui.errors import MiaotuiError, first_line
 from miaotui.hardware import Machine
 from miaotui.predictor import Predictor
@@ -42,7 +41,7 @@ def open_rivals(
             reason = "no time was left to open it; give a longer --time-budget"
         if reason is None:
             try:
-                opened.append(_open(rival, stock, task, rows))
+                opened.append(open_rival(rival, stock, task, rows))
                 continue
             except (MiaotuiError, RuntimeError, ValueError) as error:
                 reason = first_line(error)
@@ -50,9 +49,13 @@ def open_rivals(
     return opened, absent
 
 
-def _open(rival: Rival, stock: Stock, task: Task, rows: EncodedRows) -> OpenRival:
+def open_rival(rival: Rival, stock: Stock, task: Task, rows: EncodedRows) -> OpenRival:
+    """At the batch size that is fastest on `rows`; what its library raises is passed on."""
     runner = rival.runner(stock)
-    sessions = {batch: Session(runner, Padded(batch=batch)) for batch in _BATCHES}
+    single = rival.layouts([1])[0]
+    sessions = {
+        layout.batch: Session(runner, layout, single=single) for layout in rival.layouts(_BATCHES)
+    }
     sample = rows.select(range(min(2 * max(_BATCHES), len(rows))))
     seconds = {batch: _seconds(session, sample) for batch, session in sessions.items()}
     best = min(seconds, key=lambda batch: seconds[batch])

@@ -1,15 +1,16 @@
 """Which recipes to try in each stage: pure functions of the context and what led so far."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from miaotui.budget import Objective
-from miaotui.engines import ENGINES, Engine
+from miaotui.engines import ENGINES
 from miaotui.engines.base import BatchedEngine
 from miaotui.engines.layouts import Bucketed, Layout, Packed, Padded
 from miaotui.engines.native import NativeEngine
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
+from miaotui.engines.tensorrt import TensorRtEngine
 from miaotui.engines.torch import TorchEngine
 from miaotui.errors import EngineUnavailable
 from miaotui.hardware import Machine
@@ -48,35 +49,65 @@ def original_recipe(engines: Sequence[str]) -> Recipe:
 
 def first_moves(context: Context, engines: Sequence[str]) -> list[Recipe]:
     """Each engine and precision once, in the layout that usually suits it."""
-    layout, adapted = _usual_layout(context), context.model.has_adapter
-    bits: Literal[7, 8] = 7 if context.machine.saturates_int8 else 8
-    moves = [original_recipe(engines)]
+    moves = [move for name, own in _FIRST_MOVES.items() if name in engines for move in own(context)]
+    return [original_recipe(engines), *moves]
 
-    def add(engine: Engine, *steps: Step) -> None:
-        moves.append(Recipe(steps=steps, engine=engine))
 
-    if "native" in engines and adapted:
-        add(NativeEngine(), Int8Static())
-        add(NativeEngine(), Int8Dynamic())
-        if context.machine.computes_bf16:
-            add(NativeEngine(), BFloat16())
-        add(NativeEngine())
-    if "openvino" in engines:
-        openvino = OpenVinoEngine(layout=layout, weight_bits=bits)
-        if adapted:
-            add(openvino, Int8Static())
-        add(openvino)
-        if context.machine.computes_bf16:
-            add(openvino.model_copy(update={"bf16": True}), BFloat16())
-    if "onnxruntime" in engines:
-        runtime = OnnxRuntimeEngine(layout=layout, weight_bits=bits)
-        add(runtime, Int8Dynamic())
-        if adapted:
-            add(runtime, Int8Static())
-        add(runtime)
-    if "torch" in engines and context.machine.computes_bf16:
-        add(TorchEngine(layout=layout), BFloat16())
-    return moves
+def _native_moves(context: Context) -> Iterator[Recipe]:
+    if not context.model.has_adapter:
+        return
+    yield Recipe(steps=(Int8Static(),), engine=NativeEngine())
+    yield Recipe(steps=(Int8Dynamic(),), engine=NativeEngine())
+    if context.machine.computes_bf16:
+        yield Recipe(steps=(BFloat16(),), engine=NativeEngine())
+    yield Recipe(engine=NativeEngine())
+
+
+def _openvino_moves(context: Context) -> Iterator[Recipe]:
+    openvino = OpenVinoEngine(layout=_usual_layout(context), weight_bits=_weight_bits(context))
+    if context.model.has_adapter:
+        yield Recipe(steps=(Int8Static(),), engine=openvino)
+    yield Recipe(engine=openvino)
+    if context.machine.computes_bf16:
+        halved = openvino.model_copy(update={"bf16": True})
+        yield Recipe(steps=(BFloat16(),), engine=halved)
+
+
+def _onnxruntime_moves(context: Context) -> Iterator[Recipe]:
+    runtime = OnnxRuntimeEngine(layout=_usual_layout(context), weight_bits=_weight_bits(context))
+    yield Recipe(steps=(Int8Dynamic(),), engine=runtime)
+    if context.model.has_adapter:
+        yield Recipe(steps=(Int8Static(),), engine=runtime)
+    yield Recipe(engine=runtime)
+    if context.machine.gpus and "onnxruntime-gpu" in context.machine.versions:
+        yield Recipe(engine=runtime.model_copy(update={"provider": "cuda"}))
+        yield Recipe(engine=runtime.model_copy(update={"provider": "tensorrt"}))
+
+
+def _tensorrt_moves(context: Context) -> Iterator[Recipe]:
+    tensorrt = TensorRtEngine(layout=_usual_layout(context), fp16=True)
+    yield Recipe(engine=tensorrt)
+    if context.model.has_adapter:
+        yield Recipe(steps=(Int8Static(),), engine=tensorrt)
+    yield Recipe(engine=tensorrt.model_copy(update={"fp16": False}))
+
+
+def _torch_moves(context: Context) -> Iterator[Recipe]:
+    if context.machine.computes_bf16:
+        yield Recipe(steps=(BFloat16(),), engine=TorchEngine(layout=_usual_layout(context)))
+
+
+_FIRST_MOVES: dict[str, Callable[[Context], Iterator[Recipe]]] = {
+    "native": _native_moves,
+    "openvino": _openvino_moves,
+    "onnxruntime": _onnxruntime_moves,
+    "tensorrt": _tensorrt_moves,
+    "torch": _torch_moves,
+}
+
+
+def _weight_bits(context: Context) -> Literal[7, 8]:
+    return 7 if context.machine.saturates_int8 else 8
 
 
 def _usual_layout(context: Context) -> Layout:
@@ -127,8 +158,8 @@ def _single_row_changes(context: Context) -> list[dict[str, object]]:
 def ladder_recipes(recipe: Recipe) -> tuple[Recipe, Recipe]:
     """The untouched float model in the recipe's engine: as it comes, and in its layout."""
     plain = type(recipe.engine)()
-    changes: dict[str, object] = {"bf16": False} if isinstance(plain, OpenVinoEngine) else {}
-    tuned = recipe.engine.model_copy(update=changes)
+    narrow = [name for name in ("bf16", "fp16") if name in type(plain).model_fields]
+    tuned = recipe.engine.model_copy(update=dict.fromkeys(narrow, False))
     return Recipe(engine=plain), Recipe(engine=tuned)
 
 
