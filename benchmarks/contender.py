@@ -3,20 +3,22 @@
     python benchmarks/contender.py NAME MODEL_OR_BUNDLE CORES TEXTS.json
 
 Commands come as lines of JSON and each is answered by one: {"do": "throughput" | "latency" |
-"open", "workload": ..., "seconds": ..., "rate": ...}.
+"open", "workload": ..., "seconds": ..., "rate": ...}. A rival gets its best batch for each
+workload.
 """
 
 import json
 import os
-import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from miaotui.hardware import probe, resident_bytes
 from miaotui.quiet import silence_telemetry
@@ -33,16 +35,17 @@ def main() -> None:
     os.dup2(2, 1)
     silence_telemetry()
     workloads: dict[str, list[str]] = json.loads(Path(texts_file).read_text(encoding="utf-8"))
+    text = next(iter(workloads.values()))[0]
     try:
-        answer, facts = opened(name, source, int(cores), workloads)
-        answer([next(iter(workloads.values()))[0]])
+        answering = opened_bundle if name.startswith("miaotui") else opened_rival
+        answer_of, facts = answering(name, source, int(cores), workloads, text)
     except Exception as error:  # noqa: BLE001  (whatever a library raises is what the table says)
-        out.write(json.dumps({"error": f"{type(error).__name__}: {error}".splitlines()[0]}) + "\n")
+        tell(out, {"error": f"{type(error).__name__}: {error}".splitlines()[0]})
         return
     tell(out, facts)
     for line in sys.stdin:
         told = json.loads(line)
-        texts = workloads[told["workload"]]
+        texts, answer = workloads[told["workload"]], answer_of(told["workload"])
         if told["do"] == "throughput":
             tell(out, throughput(answer, texts, told["seconds"]))
         elif told["do"] == "latency":
@@ -56,18 +59,33 @@ def tell(out: Any, facts: dict[str, Any]) -> None:
     out.flush()
 
 
-def opened(
-    name: str, source: str, cores: int, workloads: dict[str, list[str]]
-) -> tuple[Answer, dict[str, Any]]:
-    """A bundle's predictor, or a rival on the original model."""
-    if name.startswith("miaotui"):
-        from miaotui.bundle import load
+def since_start() -> float:
+    return time.time() - psutil.Process().create_time()
 
-        return load(source, cores), {}
+
+Opened = tuple[Callable[[str], Answer], dict[str, Any]]
+
+
+def opened_bundle(
+    name: str, source: str, cores: int, workloads: dict[str, list[str]], text: str
+) -> Opened:
+    from miaotui.bundle import load
+
+    predictor = load(source, cores)
+    predictor([text])
+    return lambda workload: predictor, {"first_answer_s": since_start()}
+
+
+def opened_rival(
+    name: str, source: str, cores: int, workloads: dict[str, list[str]], text: str
+) -> Opened:
+    """On the original model. Its first answer is that of one text: no batch is chosen before."""
+    from miaotui.engines.base import Session
     from miaotui.models.load import find_model, load_config, load_model, load_transformers
     from miaotui.models.model import PaddedClassifier
+    from miaotui.predictor import Predictor
     from miaotui.rivals import MORE_RIVALS, RIVALS, Stock
-    from miaotui.rivals.race import open_rival
+    from miaotui.rivals.race import at_best_batch
 
     rival = next(each for each in (*RIVALS, *MORE_RIVALS) if each.name == name)
     machine = probe()
@@ -75,19 +93,28 @@ def opened(
     if reason is not None:
         raise ImportError(reason)
     found = find_model(source)
+    began = time.perf_counter()
+    task = load_model(found).task  # for its tokenizer: no part of what the rival needs
+    spared = time.perf_counter() - began
     config = load_config(found)
-    module = PaddedClassifier(
-        load_transformers(found, config), int(getattr(config, "type_vocab_size", 0) or 0) > 1
-    ).eval()
-    task = load_model(found).task
-    mixed = [text for texts in workloads.values() for text in texts]
-    random.Random(0).shuffle(mixed)
-    rows = task.encode(mixed[:256])
+    takes_types = int(getattr(config, "type_vocab_size", 0) or 0) > 1
+    module = PaddedClassifier(load_transformers(found, config), takes_types).eval()
+    calibration = task.encode([text for texts in workloads.values() for text in texts[:300]])
     folder = Path(tempfile.mkdtemp(prefix="rival-"))
-    ready = open_rival(
-        rival, Stock(module, rows, folder, cores, machine.saturates_int8), task, rows
-    )
-    return ready.predictor, {"batch": ready.batch}
+    stock = Stock(module, calibration, folder, cores, machine.saturates_int8)
+    runner = rival.runner(stock)
+    single = rival.layouts([1])[0]
+    Predictor(task, Session(runner, single, single=single))([text])
+    facts = {"first_answer_s": since_start() - spared, "batch": {}}
+
+    @cache
+    def answer_of(workload: str) -> Answer:
+        rows = task.encode(workloads[workload])
+        best = at_best_batch(rival, runner, task, rows)
+        facts["batch"][workload] = best.batch
+        return best.predictor
+
+    return answer_of, facts
 
 
 def throughput(answer: Answer, texts: list[str], seconds: float) -> dict[str, Any]:

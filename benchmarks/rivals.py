@@ -1,7 +1,7 @@
 """Our bundles and everything that others would use, on three workloads.
 
     python benchmarks/rivals.py --model FOLDER --bundle FOLDER [--bundle FOLDER] [--rounds 10]
-        [--seconds 1] [--workloads sentences,long,mix] [--only NAME,NAME]
+        [--seconds 2] [--workloads sentences,long,mix] [--only NAME,NAME]
 
 Each contender runs in a process of its own on the same cores; one at a time works, the others wait,
 round by round in an order that is balanced. Texts in to labels out: tokenization is part of it.
@@ -34,6 +34,8 @@ COUNTS = {"sentences": 1024, "long": 64, "mix": 256}
 LONG = (256, 512)
 LOADS = (0.5, 0.8)
 PERCENTILES = (50, 95, 99, 99.9)
+MOST_SURE_ABOVE = 10
+"""A percentile is told where so many calls lie above it: p99 of 1,000 calls or more."""
 THROUGHPUT_RIVALS = ("onnxruntime-dynamic-int8", "openvino")
 
 
@@ -42,7 +44,7 @@ def main() -> None:
     options.add_argument("--model", type=Path, required=True, help="the fine-tuned original")
     options.add_argument("--bundle", type=Path, action="append", required=True)
     options.add_argument("--rounds", type=int, default=10)
-    options.add_argument("--seconds", type=float, default=1.0)
+    options.add_argument("--seconds", type=float, default=2.0)
     options.add_argument("--workloads", default=",".join(COUNTS))
     options.add_argument("--only", help="rivals, comma-separated; all where left out")
     options.add_argument("--result", default="rivals")
@@ -54,10 +56,13 @@ def main() -> None:
         texts.write_text(json.dumps(chosen), encoding="utf-8")
         contenders, found["absent"] = opened(given, texts)
         found["processes"] = {c.name: c.facts for c in contenders}
-        found["workloads"] = {name: measured(contenders, name, given) for name in chosen}
+        found["workloads"] = {}
+        for name in chosen:
+            found["workloads"][name] = measured(contenders, name, given)
+            found["absent"] |= {c.name: c.failed for c in contenders if c.failed}
+            write_result(given.result, found)
         for contender in contenders:
             contender.close()
-    write_result(given.result, found)
     (RESULTS / f"{given.result}.svg").write_text(picture(found["workloads"]), encoding="utf-8")
     print("\n".join(table(found)))
 
@@ -131,29 +136,37 @@ def ceilings() -> dict[str, Any]:
 
 
 class Contender:
-    """A child that works when it is told to; `facts` say how long it took to its first answer."""
+    """A child that works when it is told to. Once it has failed it does nothing, and `failed` says
+    why; `facts` are what it told when it was open."""
 
     def __init__(self, name: str, source: Path, texts: Path) -> None:
         self.name = name
+        self.failed = ""
         cores = str(len(os.sched_getaffinity(0)))
         script = Path(__file__).with_name("contender.py")
         command = [sys.executable, str(script), name, str(source), cores, str(texts)]
-        began = time.perf_counter()
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.facts = self._told()
-        self.facts["first_answer_s"] = time.perf_counter() - began
 
     def do(self, what: str, workload: str, seconds: float, rate: float = 0.0) -> dict[str, Any]:
+        if self.failed:
+            return {}
         command = {"do": what, "workload": workload, "seconds": seconds, "rate": rate}
-        self._child.stdin.write(json.dumps(command) + "\n")  # type: ignore[union-attr]
-        self._child.stdin.flush()  # type: ignore[union-attr]
+        try:
+            self._child.stdin.write(json.dumps(command) + "\n")  # type: ignore[union-attr]
+            self._child.stdin.flush()  # type: ignore[union-attr]
+        except OSError:
+            self.failed = f"ended with {self._child.wait()}"
+            return {}
         return self._told()
 
     def _told(self) -> dict[str, Any]:
         line = self._child.stdout.readline()  # type: ignore[union-attr]
-        return json.loads(line) if line else {"error": f"ended: {self._child.wait()}"}
+        told = json.loads(line) if line else {"error": f"ended with {self._child.wait()}"}
+        self.failed = told.get("error", "")
+        return {} if self.failed else told
 
     def close(self) -> None:
         self._child.stdin.close()  # type: ignore[union-attr]
@@ -170,8 +183,8 @@ def opened(given: argparse.Namespace, texts: Path) -> tuple[list[Contender], dic
     for name, source in sources:
         say(f"opening {name}")
         contender = Contender(name, source, texts)
-        if "error" in contender.facts:
-            absent[name] = contender.facts["error"]
+        if contender.failed:
+            absent[name] = contender.failed
             say(f"{name} is left out: {absent[name]}")
         else:
             ready.append(contender)
@@ -179,33 +192,52 @@ def opened(given: argparse.Namespace, texts: Path) -> tuple[list[Contender], dic
 
 
 def measured(contenders: list[Contender], workload: str, given: argparse.Namespace) -> Any:
-    """By contender: rows/s and latency percentiles of each round, then the open loops."""
-    values: dict[str, Any] = {
-        c.name: {"rows_per_s": [], "latency_ms": {str(q): [] for q in PERCENTILES}, "open": {}}
-        for c in contenders
-    }
+    """By contender: rows/s and median latency of each round, percentiles over all of its calls,
+    then the open loops. One that fails has no more rounds."""
+    rates: dict[str, list[float]] = {c.name: [] for c in contenders}
+    medians: dict[str, list[float]] = {c.name: [] for c in contenders}
+    calls: dict[str, list[float]] = {c.name: [] for c in contenders}
     began = time.perf_counter()
     for number in range(given.rounds + 1):
         for i in round_order(len(contenders), number):
-            contender = contenders[i]
+            contender, name = contenders[i], contenders[i].name
             rate = contender.do("throughput", workload, given.seconds)
-            calls = contender.do("latency", workload, given.seconds)
-            if not number:  # shapes are compiled, caches filled
+            times = contender.do("latency", workload, given.seconds).get("ms")
+            if not number or not times:  # the first compiles shapes and fills caches
                 continue
-            values[contender.name]["rows_per_s"].append(rate["rows_per_s"])
-            for q in PERCENTILES:
-                kept = values[contender.name]["latency_ms"][str(q)]
-                kept.append(float(np.percentile(calls["ms"], q)))
+            rates[name].append(rate["rows_per_s"])
+            medians[name].append(float(np.median(times)))
+            calls[name] += times
         left = (time.perf_counter() - began) / (number + 1) * (given.rounds - number)
         say(f"{workload}: round {number} of {given.rounds}, about {left:.0f} s left")
-    for contender in contenders:
-        own = values[contender.name]
-        for load in LOADS:
-            rate = load * float(np.median(own["rows_per_s"]))
-            told = contender.do("open", workload, 5 * given.seconds, rate)
-            percentiles = {str(q): float(np.percentile(told["ms"], q)) for q in PERCENTILES}
-            own["open"][str(load)] = {"rate_per_s": rate, "ms": percentiles}
-    return values
+    return {
+        contender.name: {
+            "rows_per_s": rates[contender.name],
+            "p50_ms": medians[contender.name],
+            "latency_ms": percentiles(calls[contender.name]),
+            "open": loops(contender, workload, rates[contender.name], given.seconds),
+        }
+        for contender in contenders
+        if rates[contender.name] and not contender.failed
+    }
+
+
+def loops(contender: Contender, workload: str, rates: list[float], seconds: float) -> Any:
+    found = {}
+    for load in LOADS:
+        rate = load * float(np.median(rates))
+        times = contender.do("open", workload, 5 * seconds, rate).get("ms", [])
+        found[str(load)] = {"rate_per_s": rate, "ms": percentiles(times)}
+    return found
+
+
+def percentiles(times: list[float]) -> dict[str, float | int | None]:
+    """None where the calls are too few to tell: ten must lie above it."""
+    found: dict[str, float | int | None] = {"calls": len(times)}
+    for q in PERCENTILES:
+        enough = len(times) * (100 - q) / 100 >= MOST_SURE_ABOVE
+        found[str(q)] = float(np.percentile(times, q)) if enough else None
+    return found
 
 
 # --- what is shown ---
@@ -216,34 +248,39 @@ def table(found: dict[str, Any]) -> list[str]:
     for workload, values in found["workloads"].items():
         lines.append(f"{workload}: rows/s, ms p50 / p99 of one text, p99 at 80% load")
         for name, own in sorted(values.items(), key=lambda e: -np.median(e[1]["rows_per_s"])):
-            p50, p99 = (np.median(own["latency_ms"][q]) for q in ("50", "99"))
-            lines.append(
-                f"  {name:28s} {np.median(own['rows_per_s']):9.1f} {p50:8.2f} / {p99:8.2f} "
-                f"{own['open'][str(LOADS[1])]['ms']['99']:8.2f}"
-            )
+            told = [own["latency_ms"][q] for q in ("50", "99")]
+            told.append(own["open"][str(LOADS[1])]["ms"]["99"])
+            shown = " ".join("       -" if value is None else f"{value:8.2f}" for value in told)
+            lines.append(f"  {name:28s} {np.median(own['rows_per_s']):9.1f} {shown}")
         lines += [f"  {line}" for line in ratios(values)]
     lines += [f"absent: {name}: {reason}" for name, reason in found["absent"].items()]
     return lines
 
 
 def ratios(values: dict[str, Any]) -> list[str]:
-    """Each bundle against the best rival of each metric, and against two by name."""
+    """Each bundle against the best rival of each metric, and in throughput against two by name."""
     ours = [name for name in values if name.startswith("miaotui")]
     rivals = [name for name in values if name not in ours]
     lines = []
     for name in ours:
-        for metric, higher in (("rows_per_s", True), ("p50", False), ("p99", False)):
+        for metric, higher in (("rows_per_s", True), ("p50_ms", False)):
 
-            def of(each: str, metric: str = metric) -> list[float]:
-                own = values[each]
-                return own[metric] if metric in own else own["latency_ms"][metric[1:]]
+            def middle(each: str, metric: str = metric) -> float:
+                return float(np.median(values[each][metric]))
 
-            best = (max if higher else min)(rivals, key=lambda each: float(np.median(of(each))))
+            best = (max if higher else min)(rivals, key=middle)
             named = [r for r in THROUGHPUT_RIVALS if higher and r in rivals and r != best]
             for rival in [best, *named]:
-                ratio = ratio_interval(of(name), of(rival), higher_is_better=higher)
+                ratio = ratio_interval(
+                    values[name][metric], values[rival][metric], higher_is_better=higher
+                )
                 shown = f"{ratio.median:.2f}x ({ratio.low:.2f}-{ratio.high:.2f})"
                 lines.append(f"{name} {metric}: {shown} {rival}")
+        tails = {r: values[r]["latency_ms"]["99"] for r in (name, *rivals)}
+        known = {r: value for r, value in tails.items() if value is not None}
+        if name in known and len(known) > 1:
+            best = min((r for r in known if r != name), key=known.__getitem__)
+            lines.append(f"{name} p99_ms: {known[best] / known[name]:.2f}x {best}")
     return lines
 
 

@@ -125,10 +125,14 @@ static void attend_rows(const NetworkView& net, const LayerView& layer, const Ch
   team.sync();
 }
 
+static inline bool is_narrow(const LinearView& linear) {
+  return linear.format != Format::fp32 && linear.entry().format != Format::fp32;
+}
+
 // Where no part of attention was to stay in fp32, its own products need not be in fp32 either.
 static inline bool attends_in_halves(const LayerView& layer) {
-  return kHalfAttention && layer.query.format != Format::fp32 &&
-         layer.key.format != Format::fp32 && layer.value.format != Format::fp32;
+  return kHalfAttention && is_narrow(layer.query) && is_narrow(layer.key) &&
+         is_narrow(layer.value);
 }
 
 // sum = state + attention; queries are the rows of `asking`.

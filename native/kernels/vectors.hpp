@@ -76,7 +76,7 @@ static inline Floats exponential(Floats x) {
   return e * as_floats((__builtin_convertvector(n, Ints) + 127) << 23);
 }
 
-// e^x of x <= 0 with an error below 1e-4 of it, a fortieth of what rounding to bf16 may add; x at or
+// e^x of x <= 0 with an error below 1e-4 of it, a twentieth of what rounding to bf16 may add; x at or
 // below -87 gives 1.6e-38. 2^n by adding n to the exponent of 2^r, |r| <= 1/2, P of least maximum
 // relative error.
 static inline Floats rough_exponential(Floats x) {

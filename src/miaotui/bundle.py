@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from miaotui.cascade import open_stages
 from miaotui.engines import ENGINES, engine_adapter
 from miaotui.errors import BundleError, EngineUnavailable, ModelError, OutputError
-from miaotui.hardware import Machine, probe
+from miaotui.hardware import Machine, computes_bf16, probe
 from miaotui.predictor import Predictor
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import open_task
@@ -58,7 +58,11 @@ class Bundle:
             found.append(
                 f"made for {made['instruction_set']}, this machine has {machine.instruction_set}"
             )
-        for name in (ENGINES[self.manifest["engine"]["name"]].package, "tokenizers"):
+        if computes_bf16(made["isa"]) != machine.computes_bf16:
+            told = "here it is" if machine.computes_bf16 else "here it is not"
+            found.append(f"made where bf16 is {'not ' * machine.computes_bf16}multiplied; {told}")
+        package = ENGINES[self.manifest["engine"]["name"]].package
+        for name in (package, f"{package}-gpu", "tokenizers"):
             then, now = made["versions"].get(name), machine.versions.get(name)
             if then != now:
                 found.append(f"made with {name} {then}, here is {now}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from miaotui.drift import Drift, RecentShare, drift
 from miaotui.engines import Engine
@@ -30,8 +30,8 @@ class First(BaseModel):
     engine: Engine
     problem: Problem
     threshold: float
-    answered: float | None = None
-    test_rows: int = 0
+    answered: float | None = Field(default=None, ge=0, le=1)
+    test_rows: int = Field(default=0, ge=0)
 
 
 class Cascade:

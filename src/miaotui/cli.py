@@ -4,7 +4,6 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -252,7 +251,7 @@ def predict(
     for warning in predictor.warnings:
         _say(f"warning: {warning}")
     cut = 0
-    with closing(predictor):
+    with predictor:
         for text, answer in zip(wanted, predictor.stream(wanted), strict=True):
             cut += answer.truncated
             line = {"text": text} | {k: v for k, v in asdict(answer).items() if v != ()}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 RECENT_ROWS = 2000
-"""Rows that a drift is read from: the last ones answered."""
+"""Rows that a drift is read from: the last ones answered, in whole calls."""
 _LEAST_SHIFT = 0.03
 _Z = 3.29
 """Half of a 99.9% interval, in standard errors."""

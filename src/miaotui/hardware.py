@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -109,7 +109,12 @@ class Machine:
     @property
     def computes_bf16(self) -> bool:
         """Whether bf16 is multiplied by the processor instead of being emulated."""
-        return "amx_bf16" in self.isa or "avx512_bf16" in self.isa
+        return computes_bf16(self.isa)
+
+
+def computes_bf16(isa: Sequence[str]) -> bool:
+    """Whether a processor with these instruction sets multiplies bf16."""
+    return "amx_bf16" in isa or "avx512_bf16" in isa
 
 
 def probe() -> Machine:

@@ -1,25 +1,28 @@
 """`python -m miaotui.worker_process BUNDLE CORES`: answers lines of texts until there are no more.
 
-Started by `workers`. Each line in is a JSON list of texts; each line out an object with `answers`,
-or with `error` and its `kind`. The first line out says that the bundle is open.
+Started by `workers`, in a session of its own: the parent decides when it ends, not Ctrl-C. Each
+line in is a JSON list of texts; each line out an object with `answers`, or with `error` and its
+`kind`. The first line out says that the bundle is open.
 """
 
 import json
 import os
-import signal
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from typing import IO, Any
 
 from miaotui.bundle import load
-from miaotui.errors import MiaotuiError
+from miaotui.errors import EngineFailed, MiaotuiError, first_line
 from miaotui.predictor import Predictor
 from miaotui.quiet import silence_telemetry
+
+_OF_LIBRARIES = (RuntimeError, ValueError, TypeError, LookupError)
+"""What libraries raise of texts that they cannot take: the parent is told, the process lives."""
 
 
 def main(folder: str, cores: str) -> None:
     """Whatever a library prints goes to the standard error: the pipe is for answers alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this ends
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     silence_telemetry()
@@ -29,7 +32,7 @@ def main(folder: str, cores: str) -> None:
     try:
         predictor = load(folder, len(numbers))
     except MiaotuiError as error:
-        _tell(out, {"error": str(error), "kind": type(error).__name__})
+        _tell(out, _told(error))
         return
     _tell(out, {"warnings": predictor.warnings})
     for line in sys.stdin.buffer:
@@ -37,13 +40,19 @@ def main(folder: str, cores: str) -> None:
 
 
 def _answers(predictor: Predictor, line: bytes) -> dict[str, Any]:
-    texts = [text if isinstance(text, str) else (text[0], text[1]) for text in json.loads(line)]
     try:
+        texts = [text if isinstance(text, str) else (text[0], text[1]) for text in json.loads(line)]
         answers = [asdict(answer) for answer in predictor(texts)]
-        drift = predictor.drift()
-        return {"answers": answers, "drift": None if drift is None else asdict(drift)}
     except MiaotuiError as error:
-        return {"error": str(error), "kind": type(error).__name__}
+        return _told(error)
+    except _OF_LIBRARIES as error:
+        return _told(EngineFailed(f"{type(error).__name__}: {first_line(error)}"))
+    drift = predictor.drift()
+    return {"answers": answers, "drift": None if drift is None else asdict(drift)}
+
+
+def _told(error: MiaotuiError) -> dict[str, Any]:
+    return {"error": str(error), "kind": type(error).__name__}
 
 
 def _tell(out: IO[bytes], message: dict[str, Any]) -> None:
@@ -52,4 +61,5 @@ def _tell(out: IO[bytes], message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with suppress(BrokenPipeError):  # the parent has gone
+        main(*sys.argv[1:])

@@ -26,7 +26,7 @@ from miaotui.tasks.base import Answer, Text
 
 ATTEMPTS = 3
 """Processes that the same texts may cost before they are given up."""
-_CHILD = (sys.executable, "-m", "miaotui.worker_process")
+_CHILD = (sys.executable, "-P", "-m", "miaotui.worker_process")
 _LEAST_TEXTS = 16
 """Fewer are not worth another process."""
 _END_S = 5.0
@@ -36,7 +36,8 @@ class Workers:
     """A predictor in `workers` processes; safe to call from several threads.
 
     `cores` bounds the cores of all of them together, each gets its share. More workers than cores
-    are a BudgetError; a bundle that does not open is the error that it is in one process.
+    are a BudgetError; a bundle that does not open is the error that it is in one process. Used as a
+    context, it is closed at the end, and killed where an error or Ctrl-C ends it.
     """
 
     def __init__(self, folder: str | Path, workers: int, cores: int | None = None) -> None:
@@ -44,8 +45,9 @@ class Workers:
         self._processes = [_Process(Path(folder), share) for share in shares]
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(workers, "miaotui-worker")
+        self._closed = False
         with ExitStack() as undo:
-            undo.callback(self.close)
+            undo.callback(self.kill)
             told = [process.wait_until_ready() for process in self._processes]
             undo.pop_all()
         self.warnings: tuple[str, ...] = tuple(told[0])
@@ -62,14 +64,28 @@ class Workers:
         return list(self.stream(texts, size)) if texts else []
 
     def stream(self, texts: Iterable[Text], rows: int = 256) -> Iterator[Answer]:
-        """Answers as they are ready, `rows` texts a process at a time."""
-        waiting, running = iter(texts), deque[Future[list[Answer]]]()
-        while True:
-            while len(running) <= len(self._processes) and (chunk := list(islice(waiting, rows))):
-                running.append(self._pool.submit(self._answer, chunk))
-            if not running:
-                return
-            yield from running.popleft().result()
+        """Answers as they are ready, `rows` texts a process at a time. What was not begun when the
+        iteration is given up is not answered."""
+        if isinstance(texts, str):
+            raise TypeError('workers take texts, one by one: workers.stream(["..."])')
+        if rows < 1:
+            raise BudgetError(f"{rows} rows a process at a time; give 1 or more")
+        if self._closed:
+            raise EngineFailed("these workers are closed; make new ones")
+        return self._stream(iter(texts), rows)
+
+    def _stream(self, texts: Iterator[Text], rows: int) -> Iterator[Answer]:
+        running = deque[Future[list[Answer]]]()
+        try:
+            while True:
+                while len(running) <= len(self._processes) and (chunk := list(islice(texts, rows))):
+                    running.append(self._pool.submit(self._answer, chunk))
+                if not running:
+                    return
+                yield from running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
 
     def drift(self) -> Drift | None:
         """Of a cascade: whether the last rows, of all processes, are still like those measured."""
@@ -83,23 +99,45 @@ class Workers:
     def _answer(self, texts: list[Text]) -> list[Answer]:
         process = self._idle.get()
         try:
-            for _ in range(ATTEMPTS):
+            for _ in range(ATTEMPTS - 1):
                 try:
                     return process.answer(texts)
-                except _Died as death:
-                    reason = death
-                    process.start()
-                    process.wait_until_ready()
+                except _Died:
+                    self._start_again(process)
+            return [self._last_try(process, text) for text in texts]
         finally:
             self._idle.put(process)
-        raise EngineFailed(
-            f"{len(texts)} texts, the first {str(texts[0])[:60]!r}, ended {ATTEMPTS} processes one "
-            f"after another ({reason}); answer them in one process to see why"
-        )
+
+    def _last_try(self, process: "_Process", text: Text) -> Answer:
+        """One text alone, so that the one that ends processes is known."""
+        try:
+            return process.answer([text])[0]
+        except _Died as death:
+            self._start_again(process)
+            raise EngineFailed(
+                f"the text {str(text)[:60]!r} ended {ATTEMPTS} processes one after another "
+                f"({death}); answer it in one process to see why"
+            ) from None
+
+    def _start_again(self, process: "_Process") -> None:
+        if self._closed:
+            raise EngineFailed("the workers were closed before these texts were answered")
+        process.start()
+        process.wait_until_ready()
 
     def close(self) -> None:
         """Waits for texts on their way, then ends the processes."""
+        self._closed = True
         self._pool.shutdown()
+        for process in self._processes:
+            process.end()
+
+    def kill(self) -> None:
+        """Ends the processes at once, whatever they are at."""
+        self._closed = True
+        for process in self._processes:
+            process.kill()
+        self._pool.shutdown(cancel_futures=True)
         for process in self._processes:
             process.end()
 
@@ -112,7 +150,10 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            self.kill()
 
 
 def _shares(cores: Sequence[int], workers: int) -> list[Sequence[int]]:
@@ -133,7 +174,7 @@ class _Process:
 
     def __init__(self, folder: Path, cores: Sequence[int]) -> None:
         numbers = ",".join(map(str, cores))
-        self._command = [*_CHILD, str(folder), numbers]
+        self._command = [*_CHILD, str(folder.absolute()), numbers]
         self.drift: Drift | None = None
         self.start()
 
@@ -142,7 +183,9 @@ class _Process:
         return self._child.pid
 
     def start(self) -> None:
-        self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._child = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
         self._to = cast(IO[bytes], self._child.stdin)
         self._from = cast(IO[bytes], self._child.stdout)
 
@@ -159,12 +202,17 @@ class _Process:
             self._to.flush()
         except OSError:
             raise _Died(self._cause()) from None
+        except ValueError:  # its pipes were closed when it died
+            raise _Died("it had died before") from None
         told = self._read()
         self.drift = None if told["drift"] is None else Drift(**told["drift"])
         return [Answer(**{**each, "labels": tuple(each["labels"])}) for each in told["answers"]]
 
     def _read(self) -> dict[str, Any]:
-        line = self._from.readline()
+        try:
+            line = self._from.readline()
+        except ValueError:
+            line = b""
         if not line.endswith(b"\n"):
             raise _Died(self._cause())
         told: dict[str, Any] = json.loads(line)
@@ -179,6 +227,9 @@ class _Process:
         if status >= 0:
             return f"exit status {status}"
         return f"signal {signal.Signals(-status).name}"
+
+    def kill(self) -> None:
+        self._child.kill()
 
     def end(self) -> None:
         """Lets the child finish: it ends when nothing more can come."""

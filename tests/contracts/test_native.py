@@ -250,14 +250,16 @@ def test_paths_agree_with_each_other(
 
     model = technique.prepare(random_model(uneven()), tiny_encoder.calibration())
     NativeEngine().build(model, None, tmp_path)
-    found = []
-    for name in miaotui_native.kernels_here():
+    found, names = [], miaotui_native.kernels_here()
+    for name in names:
         monkeypatch.setenv(ISA_VARIABLE, name)
         found.append(NativeEngine().open(tmp_path, 1).run(ROWS))
 
     spread = float(np.ptp(found[0], axis=0).max())
-    for other in found[1:]:  # a code on the edge may round the other way; attention may be in bf16
-        assert np.abs(other - found[0]).max() <= 0.05 * spread
+    halves = [name in ("amx", "avx512_bf16") for name in names]  # attention is in bf16
+    for other, half in zip(found[1:], halves[1:], strict=True):
+        share = 0.02 if half == halves[0] else 0.05  # a code on the edge may round the other way
+        assert np.abs(other - found[0]).max() <= share * spread
 
 
 @pytest.mark.parametrize("technique", PRECISIONS)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 import miaotui
 import tiny_job
 from miaotui.cli import app
+from miaotui.hardware import probe
 from tiny import save_tiny
 
 pytestmark = pytest.mark.integration
@@ -171,10 +172,12 @@ def test_another_machine_is_reported(made: tuple[Path, Path, dict], tmp_path: Pa
     environment = found.manifest["environment"]
     other = environment | {
         "instruction_set": "neon",
+        "isa": ["avx2"] if probe().computes_bf16 else ["avx512_bf16"],
         "versions": environment["versions"] | {"onnxruntime": "1.0"},
     }
     predictor = open_bundle(Bundle(found.folder, {**found.manifest, "environment": other}))
-    assert len(predictor.warnings) == 2
+    assert len(predictor.warnings) == 3
+    assert any("bf16" in warning for warning in predictor.warnings)
     assert any("made for neon" in warning for warning in predictor.warnings)
     assert all("run miaotui bench" in warning for warning in predictor.warnings)
     assert predictor(["a quiet film"])[0].label

@@ -13,18 +13,24 @@ from typer.testing import CliRunner
 import tiny_encoder
 from miaotui.cli import app
 from miaotui.engines.base import Session
-from miaotui.engines.layouts import Packed
+from miaotui.engines.layouts import Bucketed, Layout, Packed, Padded
 from miaotui.engines.onnx_files import ONNX_FILE
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
-from miaotui.engines.tensorrt import TensorRtEngine
+from miaotui.engines.tensorrt import TensorRtEngine, largest
 from miaotui.errors import EngineUnavailable
 from miaotui.hardware import probe
 from miaotui.models.model import Model
 from miaotui.paths import CACHE_VARIABLE, cache_folder
+from miaotui.tasks.base import encoded_rows
 from miaotui.techniques import Int8Static
 
 ROWS = tiny_encoder.rows(40)
 LAYOUT = Packed(batch=2, block_tokens=32, block_rows=4)
+LAYOUTS = (
+    Padded(batch=32),
+    Bucketed(batch=16, edges=(64, 256, 384)),
+    Packed(batch=8, block_tokens=96),
+)
 GPU = replace(probe(), gpus=("NVIDIA L4",))
 
 
@@ -74,6 +80,17 @@ def test_int8_is_symmetric_and_signed(fp16: bool, tmp_path: Path) -> None:
     expected = tiny_encoder.logits(tiny_encoder.model(3), ROWS)
     assert np.abs(found - expected).max() <= 0.1 * np.ptp(expected)
     assert onnx.TensorProto.UINT8 not in types_of_weights(tmp_path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_plan_takes_every_batch_of_its_layout(layout: Layout) -> None:
+    blocks, tokens, readouts = largest(layout, 300)
+    rows = tiny_encoder.rows(200)
+    long = encoded_rows([[1] * 300, [1] * 299, [1]])
+    for batch in [*layout.batches(rows), *layout.batches(long), *Padded(batch=1).batches(long)]:
+        assert batch.shape[0] <= blocks
+        assert batch.shape[1] <= tokens
+        assert batch.shape[2] <= readouts
 
 
 def types_of_weights(folder: Path) -> Sequence[int]:

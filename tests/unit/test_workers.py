@@ -1,6 +1,8 @@
 """What workers do with children that misbehave; the children here are a few lines of Python."""
 
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from miaotui.errors import BudgetError, BundleError, EngineFailed
 from miaotui.workers import Workers
 
 CHILD = """
-import json, os, sys
+import json, os, sys, time
 if {broken!r}:
     print(json.dumps({{"error": "it is damaged", "kind": "BundleError"}}), flush=True)
     sys.exit()
@@ -19,6 +21,8 @@ if {silent!r}:
 print(json.dumps({{"warnings": ["made elsewhere"]}}), flush=True)
 for line in sys.stdin:
     texts = json.loads(line)
+    if "hang" in texts:
+        time.sleep(60)
     if "poison" in texts:
         os.abort()
     if "wrong" in texts:
@@ -63,11 +67,62 @@ def test_drift_is_that_of_all_processes(child: Path) -> None:
     assert (found.rows, found.observed, found.shifted) == (500, pytest.approx(0.9), True)
 
 
-def test_texts_that_end_every_process_are_an_error_and_the_others_go_on(child: Path) -> None:
+def test_a_text_that_ends_every_process_is_named_and_the_others_go_on(child: Path) -> None:
     with Workers(child, 1) as pool:
-        with pytest.raises(EngineFailed, match=r"'poison'.*SIGABRT"):
-            pool(["poison"])
+        with pytest.raises(EngineFailed, match=r"the text 'poison' ended 3 .*SIGABRT"):
+            pool(["before", "poison", "after"])
         assert pool(["fine"])[0].label == "fine"
+
+
+def test_a_process_that_does_not_start_again_is_tried_again_later(child: Path) -> None:
+    script = child / "child.py"
+    whole = script.read_text(encoding="utf-8")
+    with Workers(child, 1) as pool:
+        script.write_text("raise SystemExit(5)", encoding="utf-8")
+        for _ in range(2):
+            with pytest.raises(EngineFailed, match="before it was ready: exit status 5"):
+                pool(["poison"])
+        script.write_text(whole, encoding="utf-8")
+        assert pool(["fine"])[0].label == "fine"
+
+
+def test_an_error_kills_even_a_process_that_hangs(child: Path) -> None:
+    def fails_while_waiting() -> None:
+        with Workers(child, 1) as pool:
+            stream = pool.stream(["a"] * 5 + ["hang"], rows=5)
+            assert next(stream).label == "a"
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        fails_while_waiting()
+    assert time.monotonic() - began < 20
+
+
+def test_an_abandoned_stream_leaves_the_rest_unanswered(child: Path) -> None:
+    asked: list[str] = []
+
+    def texts() -> Iterator[str]:
+        for i in range(1000):
+            asked.append(str(i))
+            yield asked[-1]
+
+    with Workers(child, 1) as pool:
+        stream = pool.stream(texts(), rows=10)
+        assert next(stream).label == "0"
+        stream.close()  # type: ignore[attr-defined]
+        assert len(asked) <= 30
+        assert pool(["fine"])[0].label == "fine"
+
+
+def test_what_is_no_stream_is_refused(child: Path) -> None:
+    with Workers(child, 1) as pool:
+        with pytest.raises(TypeError, match="one by one"):
+            pool.stream("text")
+        with pytest.raises(BudgetError, match="give 1 or more"):
+            pool.stream(["text"], rows=0)
+    with pytest.raises(EngineFailed, match="are closed"):
+        pool(["text"])
 
 
 def test_an_error_of_a_child_is_raised_here(child: Path) -> None:

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from miaotui.engines.base import BatchedEngine, Session, feeds
-from miaotui.engines.layouts import Batch, Layout, Packed
+from miaotui.engines.layouts import Batch, Layout
 from miaotui.engines.onnx_files import ONNX_FILE, READOUTS, in_fp16, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable
 from miaotui.hardware import Machine, probe
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FACTS_FILE = "tensorrt.json"
 _KINDS = frozenset({Kind.FP32, Kind.INT8_STATIC})
 _USUAL_TOKENS = 64
-_TYPES = {"ids", "positions", "segments", "types", "mask", "readout"}
+_INPUTS = {"ids", "positions", "segments", "types", "mask", "readout"}
 
 
 class TensorRtEngine(BatchedEngine):
@@ -68,16 +68,16 @@ class TensorRtEngine(BatchedEngine):
             most = int(json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))["max_tokens"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{folder} cannot be opened by tensorrt: {error}") from error
-        plan = _plan(onnx_bytes, _largest(self.layout, most))
+        plan = _plan(onnx_bytes, largest(self.layout, most))
         return Session(_Runner(plan), self.layout, self.streams)
 
 
-def _largest(layout: Layout, most_tokens: int) -> tuple[int, int, int]:
-    """Blocks, tokens and readouts of the largest batch that a layout can make."""
-    if not isinstance(layout, Packed):
-        return layout.batch, most_tokens, 1
-    tokens = max(layout.block_tokens, most_tokens)
-    return layout.batch, tokens, tokens
+def largest(layout: Layout, most_tokens: int) -> tuple[int, int, int]:
+    """Blocks, tokens and readouts of the largest batch that a layout can make, each by itself; a
+    single row is padded to its own length."""
+    shapes = [(layout.batch, most_tokens, 1), *layout.shapes(most_tokens)]
+    blocks, tokens, readouts = (max(sizes) for sizes in zip(*shapes, strict=True))
+    return blocks, tokens, readouts
 
 
 def _plan(onnx_bytes: bytes, largest: tuple[int, int, int]) -> bytes:
@@ -92,7 +92,8 @@ def _plan(onnx_bytes: bytes, largest: tuple[int, int, int]) -> bytes:
     if path.exists():
         return path.read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
-    timings = folder / f"timings-{tensorrt.__version__}.cache"
+    gpu = hashlib.sha256(" ".join(machine.gpus).encode()).hexdigest()[:8]
+    timings = folder / f"timings-{tensorrt.__version__}-{gpu}.cache"
     plan, timed = _built(tensorrt, onnx_bytes, largest, timings)
     _put(timings, timed)
     _put(path, plan)
@@ -119,7 +120,7 @@ def _built(
     config = builder.create_builder_config()
     config.add_optimization_profile(_profile(builder, network, largest))
     cache = config.create_timing_cache(timings.read_bytes() if timings.exists() else b"")
-    config.set_timing_cache(cache, ignore_mismatch=True)
+    config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineFailed("tensorrt cannot build a plan for this model on this GPU")
@@ -156,8 +157,8 @@ class _Runner:
         if self._engine is None:
             raise EngineFailed("tensorrt cannot load its plan; empty the cache and open it again")
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        self._inputs = [name for name in names if name in _TYPES]
-        self._output = next(name for name in names if name not in _TYPES)
+        self._inputs = [name for name in names if name in _INPUTS]
+        self._output = next(name for name in names if name not in _INPUTS)
         self._local = threading.local()
 
     def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
@@ -183,7 +184,10 @@ class _Lane:
         kinds = self._cuda.cudaMemcpyKind
         arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
         for name, array in arrays.items():
-            self._context.set_input_shape(name, array.shape)
+            if not self._context.set_input_shape(name, array.shape):
+                raise EngineFailed(
+                    f"tensorrt: {name} of shape {array.shape} is larger than its plan was built for"
+                )
             pointer = self._room(name, array.nbytes)
             self._copy(pointer, array.ctypes.data, array.nbytes, kinds.cudaMemcpyHostToDevice)
             self._context.set_tensor_address(name, pointer)
@@ -191,7 +195,7 @@ class _Lane:
         pointer = self._room(output, found.nbytes)
         self._context.set_tensor_address(output, pointer)
         if not self._context.execute_async_v3(int(self._stream)):
-            raise EngineFailed("tensorrt: a batch could not be run; is it larger than the profile?")
+            raise EngineFailed("tensorrt: a batch could not be run")
         self._copy(found.ctypes.data, pointer, found.nbytes, kinds.cudaMemcpyDeviceToHost)
         _values(self._cuda.cudaStreamSynchronize(self._stream))
         return found

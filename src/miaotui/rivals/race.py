@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from miaotui.engines.base import Session
+from miaotui.engines.base import Runner, Session
 from miaotui.errors import MiaotuiError, first_line
 from miaotui.hardware import Machine
 from miaotui.predictor import Predictor
@@ -51,7 +51,11 @@ def open_rivals(
 
 def open_rival(rival: Rival, stock: Stock, task: Task, rows: EncodedRows) -> OpenRival:
     """At the batch size that is fastest on `rows`; what its library raises is passed on."""
-    runner = rival.runner(stock)
+    return at_best_batch(rival, rival.runner(stock), task, rows)
+
+
+def at_best_batch(rival: Rival, runner: Runner, task: Task, rows: EncodedRows) -> OpenRival:
+    """What `rival.runner` gave, at the batch size that is fastest on `rows`."""
     single = rival.layouts([1])[0]
     sessions = {
         layout.batch: Session(runner, layout, single=single) for layout in rival.layouts(_BATCHES)

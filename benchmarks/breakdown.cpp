@@ -1,0 +1,202 @@
+// Where a layer's time goes: every step of the native engine alone, on one core, over one chunk of
+// 128 tokens. Prints a step, nanoseconds a token, and for products 1e9 operations a second.
+//
+// Arguments: hidden, heads, inner, tokens a row. Compiled with -march=native; the kernels are those of
+// the best instruction set that the compiler was told of, but for AMX.
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <vector>
+
+#include "../native/packing.cpp"
+#if defined(__AVX512BF16__)
+#include "../native/isa/avx512_bf16.cpp"
+namespace kernels = miaotui::avx512_bf16;
+#define KERNELS miaotui::kAvx512Bf16
+#elif defined(__AVX512VNNI__)
+#include "../native/isa/avx512_vnni.cpp"
+namespace kernels = miaotui::avx512_vnni;
+#define KERNELS miaotui::kAvx512Vnni
+#elif defined(__AVX2__)
+#include "../native/isa/avx2.cpp"
+namespace kernels = miaotui::avx2;
+#define KERNELS miaotui::kAvx2
+#else
+#include "../native/isa/portable.cpp"
+namespace kernels = miaotui::portable;
+#define KERNELS miaotui::kPortable
+#endif
+
+using namespace miaotui;
+
+namespace {
+
+constexpr int kTokens = 128;
+
+std::mt19937 draw(0);
+
+std::vector<float> randoms(std::size_t count) {
+  std::normal_distribution<float> normal(0.0f, 1.0f);
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(draw);
+  return values;
+}
+
+struct Product {
+  std::vector<std::int8_t> codes;
+  std::vector<float> scales, bias;
+  std::unique_ptr<PackedLinear> packed;
+
+  Product(int outputs, int inputs, bool calibrated = false) : scales(outputs, 0.002f) {
+    codes.resize(static_cast<std::size_t>(outputs) * inputs);
+    for (auto& code : codes) code = static_cast<std::int8_t>(draw() % 255 - 127);
+    bias = randoms(outputs);
+    PlainLinear plain;
+    plain.format = Format::int8;
+    plain.inputs = inputs;
+    plain.outputs = outputs;
+    plain.codes = codes.data();
+    plain.scales = scales.data();
+    plain.bias = bias.data();
+    if (calibrated) plain.input_low = -0.2f, plain.input_high = 6.0f;
+    packed = std::make_unique<PackedLinear>(plain, KERNELS.panels);
+  }
+
+  const LinearView& view() const { return packed->view(); }
+};
+
+struct Memory {
+  std::vector<Aligned<float>> floats;
+  std::vector<Aligned<std::uint16_t>> halves;
+  std::vector<Aligned<std::uint8_t>> codes;
+
+  float* values(std::size_t count) {
+    floats.push_back(aligned_zeros<float>(count));
+    const std::vector<float> some = randoms(count);
+    std::copy(some.begin(), some.end(), floats.back().get());
+    return floats.back().get();
+  }
+
+  State state(int stride) {
+    const std::size_t size = static_cast<std::size_t>(kTokens) * stride;
+    halves.push_back(aligned_zeros<std::uint16_t>(size));
+    codes.push_back(aligned_zeros<std::uint8_t>(size));
+    return {values(size), halves.back().get(), codes.back().get(), values(kTokens), stride};
+  }
+};
+
+template <class Step>
+double report(const char* name, double operations, const Step& step) {
+  double best = 1e9;
+  for (int repeat = 0; repeat < 30; ++repeat) {
+    const auto began = std::chrono::steady_clock::now();
+    for (int i = 0; i < 8; ++i) step();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+    best = std::min(best, took.count() / 8);
+  }
+  std::printf("%s %.1f %.1f\n", name, best / kTokens * 1e9, operations / best / 1e9);
+  return best;
+}
+
+}  // namespace
+
+int main(int count, char** given) {
+  if (count != 5) return 1;
+  const int hidden = std::atoi(given[1]), heads = std::atoi(given[2]);
+  const int inner = std::atoi(given[3]), length = std::atoi(given[4]);
+  const kernels::Wants codes{true, false}, nothing{false, false};
+  const Team team;
+  Memory memory;
+  NetworkView net;
+  net.hidden = hidden;
+  net.head_dim = hidden / heads;
+  LayerView layer;
+  layer.heads = heads;
+  const Product query(hidden, hidden), key(hidden, hidden), value(hidden, hidden);
+  const Product output(hidden, hidden), up(inner, hidden);
+  const Product down(hidden, inner), static_down(hidden, inner, true);
+  layer.query = query.view(), layer.key = key.view(), layer.value = value.view();
+
+  std::vector<std::int32_t> starts{0};
+  while (starts.back() < kTokens) starts.push_back(std::min(starts.back() + length, kTokens));
+  Chunk chunk;
+  chunk.rows = static_cast<int>(starts.size()) - 1;
+  chunk.starts = starts.data();
+
+  const std::size_t wide = static_cast<std::size_t>(kTokens + kRowStep) * hidden;
+  Workspace work;
+  work.head_stride = hidden;
+  work.state = memory.state(hidden);
+  work.context = memory.state(hidden);
+  work.inner = memory.state(inner);
+  work.sum = memory.values(wide);
+  work.query = memory.values(wide);
+  work.key = memory.values(wide);
+  work.value = memory.values(wide);
+  work.keys = memory.values(static_cast<std::size_t>(kTokens) * net.head_dim);
+  work.scores = memory.values(static_cast<std::size_t>(kTokens) * kRowStep);
+  const float* gamma = memory.values(hidden);
+  const NormView norm{gamma, gamma};
+  kernels::prepare_rows(work.state, hidden, kTokens, codes, team);
+
+  const double square = 2.0 * kTokens * hidden * hidden, wide_product = 2.0 * kTokens * hidden * inner;
+  report("query_key_value", 3 * square, [&] {
+    const kernels::Input in = kernels::input_of(layer.query, work.state, kTokens);
+    const auto multiply_all = [&](auto* query_to, auto* key_to, auto* value_to) {
+      kernels::multiply(layer.query, in, team, kernels::out_as(query_to, hidden));
+      kernels::multiply(layer.key, in, team, kernels::out_as(key_to, hidden));
+      kernels::multiply(layer.value, in, team, kernels::out_as(value_to, hidden));
+    };
+    if (kernels::attends_in_halves(layer))
+      multiply_all(static_cast<std::uint16_t*>(work.query), static_cast<std::uint16_t*>(work.key),
+                   static_cast<std::uint16_t*>(work.value));
+    else
+      multiply_all(static_cast<float*>(work.query), static_cast<float*>(work.key),
+                   static_cast<float*>(work.value));
+  });
+  const double scores = 4.0 * hidden * kTokens * length;
+  report("attention", scores, [&] {
+    if (kernels::attends_in_halves(layer))
+      kernels::attention<std::uint16_t>(net, layer, chunk, work, false, team);
+    else
+      kernels::attention<float>(net, layer, chunk, work, false, team);
+  });
+  report("quantize_context", 0, [&] {
+    kernels::prepare_rows(work.context, hidden, kTokens, codes, team);
+  });
+  report("output", square, [&] {
+    kernels::multiply(output.view(), kernels::input_of(output.view(), work.context, kTokens), team,
+                      kernels::ToSum{work.sum, work.state.values, hidden});
+  });
+  report("norm_and_quantize", 0, [&] {
+    kernels::normalize_rows(work.sum, work.state, hidden, kTokens, norm, 1e-12f, codes, team);
+  });
+  report("norm_alone", 0, [&] {
+    kernels::normalize_rows(work.sum, work.state, hidden, kTokens, norm, 1e-12f, nothing, team);
+  });
+  const kernels::Input in = kernels::input_of(up.view(), work.state, kTokens);
+  report("up_without_gelu", wide_product, [&] {
+    kernels::multiply(up.view(), in, team, kernels::ToFloats{work.inner.values, inner});
+  });
+  report("up_gelu", wide_product, [&] {
+    kernels::multiply(up.view(), in, team,
+                      kernels::ToActivated<kernels::gelu>{work.inner.values, inner});
+  });
+  report("up_gelu_to_codes", wide_product, [&] {
+    kernels::multiply(up.view(), in, team,
+                      kernels::ToCodes<kernels::gelu>{work.inner.codes, inner, 40.0f, 8.0f});
+  });
+  report("quantize_inner", 0, [&] {
+    kernels::prepare_rows(work.inner, inner, kTokens, codes, team);
+  });
+  report("down", wide_product, [&] {
+    kernels::multiply(down.view(), kernels::input_of(down.view(), work.inner, kTokens), team,
+                      kernels::ToSum{work.sum, work.state.values, hidden});
+  });
+  report("down_calibrated", wide_product, [&] {
+    kernels::multiply(static_down.view(),
+                      kernels::input_of(static_down.view(), work.inner, kTokens), team,
+                      kernels::ToSum{work.sum, work.state.values, hidden});
+  });
+}
