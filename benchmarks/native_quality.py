@@ -1,6 +1,6 @@
 """What the native engine's precisions cost in accuracy, on single texts and on pairs.
 
-    python benchmarks/native_quality.py [--seed 0] [--pairs 6000]
+    python benchmarks/native_quality.py [--seed 0] [--pairs 5000]
 
 Two tasks on packaged rows, the encoder fine-tuned for each: the sentiment of a sentence, and
 whether a claim about a film holds by what a sentence of a review says of it. Each precision's
@@ -42,7 +42,7 @@ PRECISIONS: dict[str, Any] = {
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--pairs", type=int, default=6000)
+    options.add_argument("--pairs", type=int, default=5000)
     given = options.parse_args()
     silence_telemetry()
     WORK.mkdir(exist_ok=True)
