@@ -8,7 +8,6 @@ tokens. Result: results/breakdown.json; a table of shares of a layer.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from typing import Any
 
 from native import ceiling
 from packaged import conditions, write_result
+
+from miaotui.hardware import cpp_compiler
 
 SHAPES = {"minilm": (384, 12, 1536), "bert": (768, 12, 3072)}
 LENGTHS = (26, 128)
@@ -35,7 +36,7 @@ DYNAMIC = (
 
 
 def main() -> None:
-    compiler = shutil.which("c++") or shutil.which("clang++")
+    compiler = cpp_compiler()
     if compiler is None:
         sys.exit("breakdown: there is no C++ compiler; install g++")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

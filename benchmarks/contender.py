@@ -26,7 +26,10 @@ from miaotui.quiet import silence_telemetry
 MOST_WAITING = 32
 """Texts that wait are answered together, at most so many."""
 
-Answer = Callable[[list[str]], object]
+LABELS = 256
+"""Texts whose labels are told when it is open."""
+
+Answer = Callable[[list[str]], Any]
 
 
 def main() -> None:
@@ -39,6 +42,8 @@ def main() -> None:
     try:
         answering = opened_bundle if name.startswith("miaotui") else opened_rival
         answer_of, facts = answering(name, source, int(cores), workloads, text)
+        first = next(iter(workloads))
+        facts["labels"] = [a.label for a in answer_of(first)(workloads[first][:LABELS])]
     except Exception as error:  # noqa: BLE001  (whatever a library raises is what the table says)
         tell(out, {"error": f"{type(error).__name__}: {error}".splitlines()[0]})
         return

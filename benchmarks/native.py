@@ -14,7 +14,6 @@ results/native-MODEL.json with every round's value.
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ from miaotui.engines.base import EngineBase, Session
 from miaotui.engines.layouts import Bucketed, Packed, Padded
 from miaotui.engines.native import ISA_VARIABLE, NativeEngine
 from miaotui.engines.openvino import SINGLE_EDGES, OpenVinoEngine
-from miaotui.hardware import probe
+from miaotui.hardware import cpp_compiler, probe
 from miaotui.measure.statistics import ratio_interval
 from miaotui.models.encoder import Encoder
 from miaotui.models.families import family_of
@@ -247,7 +246,7 @@ def table(found: dict[str, Any]) -> list[str]:
 
 def ceiling() -> dict[str, float] | None:
     """Operations a second of one core in registers alone, in 1e9; None without a compiler."""
-    compiler = shutil.which("c++") or shutil.which("clang++")
+    compiler = cpp_compiler()
     if compiler is None:
         return None
     with tempfile.TemporaryDirectory() as folder:

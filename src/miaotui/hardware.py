@@ -6,20 +6,26 @@ machines can be tested on this one. Nothing here imports an engine.
 
 import hashlib
 import json
-import math
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
+from miaotui.cgroups import (
+    CGROUP_ROOT,
+    cgroup_cores,
+    cgroup_memory_bytes,
+    own_membership,
+    read_text,
+)
 from miaotui.errors import BudgetError
 
 ISA_FLAGS = (
@@ -51,9 +57,6 @@ PACKAGES = (
     "numpy",
 )
 """Packages whose version changes speed or results."""
-
-ROOT_MEMBERSHIP = "0::/\n1:cpu:/\n2:memory:/\n"
-"""The text of /proc/self/cgroup for a process at the root, of version 1 or 2."""
 
 _BEST_FIRST = (
     ("amx", ("amx_tile", "amx_int8")),
@@ -121,7 +124,7 @@ def probe() -> Machine:
     """Looks at this machine; takes milliseconds and imports nothing heavy."""
     cpu = _probe_cpu()
     total = int(psutil.virtual_memory().total)
-    limit = cgroup_memory_bytes(_cgroup_root(), _cgroup_membership())
+    limit = cgroup_memory_bytes(CGROUP_ROOT, own_membership())
     return Machine(
         cpu_model=cpu.model,
         architecture=_architecture(),
@@ -204,7 +207,7 @@ def _known_flags(flags: set[str]) -> tuple[str, ...]:
 
 
 def _probe_cpu() -> Cpu:
-    text = _read_text(Path("/proc/cpuinfo"))
+    text = read_text(Path("/proc/cpuinfo"))
     if text is not None:
         return parse_cpuinfo(text)
     if sys.platform == "darwin":
@@ -238,7 +241,7 @@ def _probe_gpus() -> tuple[str, ...]:
     """Names of NVIDIA GPUs, empty where there is none."""
     cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     if cards:
-        return tuple(parse_nvidia_information(_read_text(card) or "") for card in cards)
+        return tuple(parse_nvidia_information(read_text(card) or "") for card in cards)
     if shutil.which("nvidia-smi") is None:
         return ()
     names = _output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
@@ -250,7 +253,7 @@ def _probe_gpus() -> tuple[str, ...]:
 
 def usable_cores() -> int:
     """Cores this process may use: its affinity, and the CPU quota rounded up."""
-    quota = cgroup_cores(_cgroup_root(), _cgroup_membership())
+    quota = cgroup_cores(CGROUP_ROOT, own_membership())
     allowed = len(_allowed_cores())
     return allowed if quota is None else min(allowed, quota)
 
@@ -259,21 +262,6 @@ def usable_core_numbers(most: int | None = None) -> tuple[int, ...]:
     """The numbers of the cores this process may use, at most `most` of them."""
     usable = usable_cores()
     return _allowed_cores()[: usable if most is None else min(most, usable)]
-
-
-def cgroup_cores(root: Path, membership: str = ROOT_MEMBERSHIP) -> int | None:
-    """The CPU quota in whole cores, rounded up, or None where there is no quota.
-
-    `root` stands for /sys/fs/cgroup and `membership` for the text of /proc/self/cgroup; the
-    narrowest quota from the process's own group up to the root counts, of version 1 and 2.
-    """
-    quotas = [
-        quota
-        for folder in _cgroup_folders(root, membership, "cpu")
-        for quota in (_quota_v2(folder), _quota_v1(folder))
-        if quota is not None
-    ]
-    return max(1, math.ceil(min(quotas))) if quotas else None
 
 
 def limit_cores(n: int) -> tuple[int, ...]:
@@ -315,26 +303,13 @@ def _pin_all_threads(cores: tuple[int, ...]) -> None:
 # --- memory ---
 
 
-def cgroup_memory_bytes(root: Path, membership: str = ROOT_MEMBERSHIP) -> int | None:
-    """The memory limit, or None where there is none; arguments as for `cgroup_cores`."""
-    limits = [
-        limit
-        for folder in _cgroup_folders(root, membership, "memory")
-        for name in ("memory.max", "memory.limit_in_bytes")
-        if (limit := _number(_read_text(folder / name))) is not None
-    ]
-    return min(limits) if limits else None
-
-
 def peak_memory_bytes() -> int:
     """The most memory this process ever held.
 
     Linux keeps two peaks. `getrusage` starts a child at the size of the process that started it,
     so that a small child of a large parent seems large; VmHWM is the program's own.
     """
-    own = re.search(
-        r"^VmHWM:\s*(\d+) kB", _read_text(Path("/proc/self/status")) or "", re.MULTILINE
-    )
+    own = re.search(r"^VmHWM:\s*(\d+) kB", read_text(Path("/proc/self/status")) or "", re.MULTILINE)
     if own is not None:
         return int(own[1]) * 1024
     if sys.platform == "win32":
@@ -348,62 +323,6 @@ def peak_memory_bytes() -> int:
 def resident_bytes() -> int:
     """The memory this process holds now."""
     return int(psutil.Process().memory_info().rss)
-
-
-# --- control groups and small files ---
-
-
-def _cgroup_root() -> Path:
-    return Path("/sys/fs/cgroup")
-
-
-def _cgroup_membership() -> str:
-    return _read_text(Path("/proc/self/cgroup")) or ROOT_MEMBERSHIP
-
-
-def _cgroup_folders(root: Path, membership: str, controller: str) -> Iterator[Path]:
-    """Folders that may hold a limit: the process's group and all above it.
-
-    Inside a container the group's path may be the host's and not exist here: then only the root
-    is found, which is the container's own group.
-    """
-    for line in membership.splitlines():
-        _, names, path = line.split(":", 2)
-        if names and controller not in names.split(","):
-            continue
-        mounts = (root / controller, root / names) if names else (root, root / "unified")
-        inside = Path(path.lstrip("/"))
-        below = () if ".." in inside.parts else (inside, *inside.parents)
-        for mount in mounts:
-            yield mount
-            yield from (mount / part for part in below)
-
-
-def _quota_v2(folder: Path) -> float | None:
-    quota, _, period = (_read_text(folder / "cpu.max") or "").strip().partition(" ")
-    return _cores_of(_number(quota), _number(period))
-
-
-def _quota_v1(folder: Path) -> float | None:
-    quota = _number(_read_text(folder / "cpu.cfs_quota_us"))
-    return _cores_of(quota, _number(_read_text(folder / "cpu.cfs_period_us")))
-
-
-def _cores_of(quota_us: int | None, period_us: int | None) -> float | None:
-    return quota_us / period_us if quota_us and period_us else None
-
-
-def _number(text: str | None) -> int | None:
-    """A whole number of 0 or more; "max", "-1" and nothing mean no limit."""
-    stripped = (text or "").strip()
-    return int(stripped) if stripped.isdigit() else None
-
-
-def _read_text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
 
 
 def _output_of(*command: str) -> str:

@@ -27,6 +27,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("tasks",),
     ("hardware", "budget", "quiet", "paths", "drift"),
+    ("cgroups",),
     ("errors",),
 )
 """Top to bottom. A module imports from lower rows and from itself, never from its own row."""

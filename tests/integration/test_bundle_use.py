@@ -14,10 +14,11 @@ from typer.testing import CliRunner, Result
 import miaotui
 import tiny_job
 from miaotui.cli import app
-from miaotui.hardware import probe
+from miaotui.hardware import probe, usable_cores
 from tiny import save_tiny
 
 pytestmark = pytest.mark.integration
+needs_two_cores = pytest.mark.skipif(usable_cores() < 2, reason="two workers need two cores")
 RECIPE = """
 steps:
   - {name: prune-structure, keep_time: 0.7, keep_blocks: false}
@@ -94,6 +95,7 @@ def test_a_predictor_answers_alike_alone_and_together(made: tuple[Path, Path, di
     np.testing.assert_allclose([a.score for a in alone], [a.score for a in together], atol=1e-3)
 
 
+@needs_two_cores
 def test_workers_answer_as_one_process_does(made: tuple[Path, Path, dict]) -> None:
     texts = tiny_job.texts(100, seed=4)
     expected = miaotui.load(made[0], cores=1)(texts)
@@ -103,6 +105,7 @@ def test_workers_answer_as_one_process_does(made: tuple[Path, Path, dict]) -> No
     np.testing.assert_allclose([a.score for a in found], [a.score for a in expected], atol=1e-5)
 
 
+@needs_two_cores
 def test_a_worker_that_dies_is_replaced_and_no_text_is_lost(made: tuple[Path, Path, dict]) -> None:
     texts = tiny_job.texts(300, seed=5)
     expected = [a.label for a in miaotui.load(made[0], cores=1)(texts)]
@@ -118,6 +121,7 @@ def test_a_worker_that_dies_is_replaced_and_no_text_is_lost(made: tuple[Path, Pa
     assert not any(psutil.pid_exists(pid) for pid in before)
 
 
+@needs_two_cores
 def test_workers_on_the_command_line(made: tuple[Path, Path, dict]) -> None:
     bundle, rows, _ = made
     done = run("predict", bundle, "--file", rows, "--workers", 2)

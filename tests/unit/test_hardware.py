@@ -11,8 +11,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from miaotui import hardware
+from miaotui.cgroups import cgroup_cores, cgroup_memory_bytes
 from miaotui.errors import BudgetError
-from miaotui.hardware import Cpu, Machine, cgroup_cores, cgroup_memory_bytes
+from miaotui.hardware import Cpu, Machine
 
 SERVER_FLAGS = "fpu sse2 avx2 avx512f avx512_vnni avx512_bf16 avx_vnni amx_bf16 amx_tile amx_int8"
 

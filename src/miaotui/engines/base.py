@@ -35,12 +35,14 @@ class RowRunner(Protocol):
     def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]: ...
 
     def drift(self) -> Drift | None:
-        """Of a cascade: whether the rows that come are still like those that were measured."""
+        """Of a cascade: whether the rows that come are still like those that were measured. A
+        session alone has nothing to tell it by."""
+        return None
 
     def close(self) -> None: ...
 
 
-class Session:
+class Session(RowRunner):
     """Runs encoded rows through a runner by a layout, results in the caller's order.
 
     `streams` batches are in flight at once, each on its own thread. A single row goes by `single`:
@@ -75,9 +77,6 @@ class Session:
     def _one(self, batch: Batch) -> tuple[ndarray, ndarray]:
         values = self._runner(batch)
         return batch.rows, values.reshape(*batch.rows.shape, values.shape[-1])
-
-    def drift(self) -> None:
-        """A session alone has nothing to tell it by."""
 
     def close(self) -> None:
         """Ends the threads; the session cannot run afterwards."""

@@ -125,7 +125,7 @@ def _calibrated(name: str, precision: LinearPrecision) -> LinearPrecision:
     return precision
 
 
-class NativeSession:
+class NativeSession(RowRunner):
     """Rows in the caller's order; any number of threads may call it at once."""
 
     def __init__(self, encoder: Any, shape: EncoderShape, threads: int) -> None:
@@ -151,9 +151,6 @@ class NativeSession:
             except ValueError as error:
                 raise EngineFailed(f"native: {first_line(error)}") from error
         return logits
-
-    def drift(self) -> None:
-        """A session alone has nothing to tell it by."""
 
     def close(self) -> None:
         """Threads and memory go with the last reference to the encoder."""

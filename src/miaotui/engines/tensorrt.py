@@ -8,6 +8,7 @@ Written for TensorRT 10 and 11, whose networks are strongly typed: the types sta
 import hashlib
 import json
 import os
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -91,6 +92,7 @@ def _plan(onnx_bytes: bytes, largest: tuple[int, int, int]) -> bytes:
     path = folder / f"{key}.plan"
     if path.exists():
         return path.read_bytes()
+    sys.stderr.write("tensorrt: building a plan for this GPU, once; this takes up to minutes\n")
     folder.mkdir(parents=True, exist_ok=True)
     gpu = hashlib.sha256(" ".join(machine.gpus).encode()).hexdigest()[:8]
     timings = folder / f"timings-{tensorrt.__version__}-{gpu}.cache"

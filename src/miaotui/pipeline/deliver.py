@@ -73,8 +73,8 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
 
     def fill(draft: Path) -> Mapping[str, Any]:
         facts = _fill(draft, folder, options, prepared, chosen, test, result, engine)
-        if stages is not None:
-            record_stages(draft, stages)
+        if isinstance(ours, Cascade) and stages is not None:
+            record_stages(draft, ours, stages)
         return facts
 
     write_bundle(options.out, fill)

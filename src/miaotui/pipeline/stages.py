@@ -6,9 +6,11 @@ from pathlib import Path
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.cascade import Cascade, read_first, write_first
+from miaotui.cascade import Cascade, write_first
 from miaotui.measure.quality import score
 from miaotui.search.context import Judged
+
+_LEAST_ROWS = 30
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,6 @@ class Stages:
         )
 
 
-_LEAST_ROWS = 30
-
-
 def measure_stages(
     cascade: Cascade, test: Judged, logits: Float32[ndarray, "rows labels"], metric: str
 ) -> Stages:
@@ -48,9 +47,7 @@ def measure_stages(
     return Stages(float(first.mean()), len(test.rows), on(first), on(~first))
 
 
-def record_stages(folder: Path, stages: Stages) -> None:
+def record_stages(folder: Path, cascade: Cascade, stages: Stages) -> None:
     """Writes into the first stage's file what a drift is measured against."""
-    first = read_first(folder)
-    if first is not None:
-        known = {"answered": stages.answered, "test_rows": stages.rows}
-        write_first(folder, first.model_copy(update=known))
+    known = {"answered": stages.answered, "test_rows": stages.rows}
+    write_first(folder, cascade.facts.model_copy(update=known))

@@ -34,6 +34,8 @@ class CTranslate2(Rival):
         head = model.classifier
         source, folder = stock.folder / "transformers", stock.folder / "ctranslate2"
         if not folder.exists():
+            # Its converter reads what transformers 5 no longer sets.
+            model.config.position_embedding_type = "absolute"
             model.save_pretrained(source)
             TransformersConverter(str(source)).convert(str(folder), quantization="int8")
         encoder = ctranslate2.Encoder(

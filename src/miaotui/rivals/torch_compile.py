@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxtyping import Float32
-from numpy import ndarray
-
-from miaotui.engines.base import Runner, feeds
-from miaotui.engines.layouts import Batch
+from miaotui.engines.base import Runner
 from miaotui.hardware import Machine, cpp_compiler
-from miaotui.rivals.base import Rival, Stock, missing_package, padded_inputs
+from miaotui.rivals.base import Rival, Stock, missing_package
+from miaotui.rivals.torch_eager import torch_runner
 
 
 @dataclass(frozen=True)
@@ -33,13 +30,5 @@ class TorchCompile(Rival):
         import torch._inductor.config as inductor
 
         inductor.freezing = True
-        torch.set_num_threads(stock.cores)
         compiled = torch.compile(stock.module, mode=self.mode, dynamic=True)
-        names = padded_inputs(stock.module)
-
-        def run(batch: Batch) -> Float32[ndarray, "blocks labels"]:
-            tensors = [torch.from_numpy(a) for a in feeds(batch, names).values()]
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-                return compiled(*tensors).float().numpy()  # type: ignore[no-any-return]
-
-        return run
+        return torch_runner(stock, compiled, self.bf16)

@@ -1,6 +1,8 @@
 """PyTorch eager, in fp32 or under bf16 autocast."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float32
 from numpy import ndarray
@@ -25,15 +27,20 @@ class TorchEager(Rival):
         return missing_package(machine, "torch", "transformers")
 
     def runner(self, stock: Stock) -> Runner:
-        import torch
+        return torch_runner(stock, stock.module, self.bf16)
 
-        names = padded_inputs(stock.module)
 
-        def run(batch: Batch) -> Float32[ndarray, "blocks labels"]:
-            if torch.get_num_threads() != stock.cores:  # the process's own: others set it too
-                torch.set_num_threads(stock.cores)
-            tensors = [torch.from_numpy(a) for a in feeds(batch, names).values()]
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-                return stock.module(*tensors).float().numpy()  # type: ignore[no-any-return]
+def torch_runner(stock: Stock, module: Callable[..., Any], bf16: bool) -> Runner:
+    """Runs the stock module, or what was compiled of it."""
+    import torch
 
-        return run
+    names = padded_inputs(stock.module)
+
+    def run(batch: Batch) -> Float32[ndarray, "blocks labels"]:
+        if torch.get_num_threads() != stock.cores:  # the process's own: others set it too
+            torch.set_num_threads(stock.cores)
+        tensors = [torch.from_numpy(a) for a in feeds(batch, names).values()]
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return module(*tensors).float().numpy()  # type: ignore[no-any-return]
+
+    return run
