@@ -13,6 +13,7 @@ from miaotui.search.front import (
     chance,
     frozen_candidates,
     ladder,
+    promising,
     tuned_original,
 )
 from miaotui.search.trials import Trial
@@ -102,6 +103,24 @@ def test_the_chance_to_pass_falls_with_drop_doubt_and_strictness() -> None:
     assert chance(near, BUDGET, 4 * ROWS) > chance(near, BUDGET, ROWS)
     assert chance(near, strict, ROWS) < chance(near, BUDGET, ROWS)
     assert chance(near, Budget(max_drop=0.0), ROWS) == 1.0
+
+
+def test_a_narrow_failure_on_few_rows_may_still_be_tested() -> None:
+    """0.2 points over the limit are less than chance on 768 rows, a point and a half is not; on
+    many rows both are sure to fail."""
+    narrow, clear = trial(1, 400, 0.08, drop=0.012), trial(2, 500, 0.08, drop=0.025)
+    assert not allowed(narrow, BUDGET)
+    assert promising(narrow, BUDGET, ROWS)
+    assert not promising(clear, BUDGET, ROWS)
+    assert not promising(narrow, BUDGET, 100 * ROWS)
+    assert frozen_candidates([ORIGINAL, narrow, clear], ORIGINAL, BUDGET, ROWS)[1:] == [narrow]
+
+
+def test_what_fails_or_does_not_fit_is_never_promising() -> None:
+    limited = Budget(max_drop=0.01, max_memory_bytes=5 * 10**8)
+    assert not promising(trial(1, 200, 0.02, error="no"), BUDGET, ROWS)
+    assert not promising(trial(1, 200, 0.02, memory_bytes=10**9), limited, ROWS)
+    assert not promising(trial(1, 200, 0.0), Budget(max_drop=0.0), ROWS)
 
 
 def test_slower_than_the_original_is_no_candidate() -> None:

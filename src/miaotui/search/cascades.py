@@ -2,7 +2,6 @@
 
 from miaotui.recipe import Recipe
 from miaotui.search import planner
-from miaotui.search.front import allowed
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 
@@ -15,7 +14,7 @@ def cascades(state: SearchState, small: Trial) -> None:
     tiny model after a success, fewer after a failure."""
     if not small.ok:
         return
-    seconds = [*state.leading("recovered", "compressed")[:2], *state.leading("free")[:1]]
+    seconds = [*state.hopeful("recovered", "compressed")[:2], *state.leading("free")[:1]]
     for second in seconds:
         if second.recipe.key != small.recipe.key:
             _climb(state, small.recipe, second.recipe)
@@ -26,4 +25,4 @@ def _climb(state: SearchState, first: Recipe, second: Recipe) -> None:
     while 0 <= at < len(_SHARES) and at not in tried and state.clock.search_left_s > 0:
         tried.add(at)
         trial = state.try_("cascade", planner.cascade(first, second, _SHARES[at]), "cascade")
-        at += 1 if allowed(trial, state.budget) else -1
+        at += 1 if state.may_keep(trial) else -1

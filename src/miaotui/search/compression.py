@@ -8,7 +8,6 @@ from miaotui.budget import Objective
 from miaotui.recipe import Recipe
 from miaotui.search import planner
 from miaotui.search.context import write_json
-from miaotui.search.front import allowed
 from miaotui.search.heat import heat
 from miaotui.search.latency import stored_table
 from miaotui.search.state import SearchState
@@ -56,12 +55,12 @@ def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
     if trial is None:
         return None
     small = distil(planner.tiny(runtime, seed), _TINY_SHARE) if tries_tiny else None
-    if not allowed(trial, state.budget):
+    if not state.may_keep(trial):
         distil(milder, shares[-1])
         return small
     for share in shares[1:]:
         further = distil(planner.pruned(trial.recipe, 0.7, seed), share)
-        if further is None or not allowed(further, state.budget):
+        if further is None or not state.may_keep(further):
             break
         trial = further
     return small

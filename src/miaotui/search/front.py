@@ -10,6 +10,8 @@ from miaotui.search.trials import Trial
 
 _MOST_FROZEN = 5
 _ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
+_WORTH_A_TEST = 0.3
+"""The least chance to keep the limit with which a trial is built upon and may reach the gate."""
 
 
 def allowed(trial: Trial, budget: Budget) -> bool:
@@ -17,6 +19,16 @@ def allowed(trial: Trial, budget: Budget) -> bool:
     if not trial.ok or not fits_memory(trial, budget):
         return False
     return trial.same_answers if budget.max_drop == 0 else trial.drop <= budget.max_drop
+
+
+def promising(trial: Trial, budget: Budget, rows: int) -> bool:
+    """Whether a trial may yet keep the limits on test rows, though it narrowly failed on the `rows`
+    selection rows; 0% asks for equal answers."""
+    if not trial.ok or not fits_memory(trial, budget):
+        return False
+    if budget.max_drop == 0:
+        return trial.same_answers
+    return chance(trial, budget, rows) >= _WORTH_A_TEST
 
 
 def fits_memory(trial: Trial, budget: Budget) -> bool:
@@ -46,7 +58,8 @@ def frozen_candidates(
 
     With a target p99 it is the safest that meets it, unless the original does.
     """
-    kept = [t for t in trials if allowed(t, budget) and t.recipe.key != original.recipe.key]
+    hopeful = [t for t in trials if promising(t, budget, rows)]
+    kept = [t for t in hopeful if t.recipe.key != original.recipe.key]
     if budget.target_p99_ms is not None:
         if original.p99_ms <= budget.target_p99_ms:
             return [original]

@@ -9,7 +9,7 @@ from miaotui.recipe import Recipe
 from miaotui.search.clock import Clock, News, Watch
 from miaotui.search.context import Context
 from miaotui.search.evaluate import Look, evaluate
-from miaotui.search.front import allowed, best_so_far
+from miaotui.search.front import allowed, best_so_far, promising
 from miaotui.search.sensitivity import Sensitivity
 from miaotui.search.trials import Origin, Trial, TrialStore
 
@@ -62,6 +62,15 @@ class SearchState:
         """The trials of these origins that keep the limit, best first."""
         kept = [t for t in self.trials if t.origin in origins and allowed(t, self.budget)]
         return sorted(kept, key=lambda t: t.cost(self.budget.ranks_by))
+
+    def hopeful(self, *origins: Origin) -> list[Trial]:
+        """Those that may yet keep the limit, best first."""
+        kept = [t for t in self.trials if t.origin in origins and self.may_keep(t)]
+        return sorted(kept, key=lambda t: t.cost(self.budget.ranks_by))
+
+    def may_keep(self, trial: Trial) -> bool:
+        """Whether a trial is worth building upon: it may keep the limit on other rows."""
+        return promising(trial, self.budget, len(self.context.selection.texts))
 
     def has_time(self, share: float = 1.0) -> bool:
         """Whether less than that share of the search's time is used."""
