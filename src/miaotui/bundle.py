@@ -25,7 +25,8 @@ from miaotui.predictor import Predictor
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import open_task
 
-FORMAT = 1
+FORMAT = 2
+"""2: the stages of a cascade lie in stages/, before in first/; nothing else differs."""
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.safetensors"
 
@@ -169,6 +170,8 @@ def read_bundle(folder: str | Path) -> Bundle:
             f"{root} has format {manifest['format']}, this miaotui reads up to {FORMAT}; "
             "install a newer miaotui"
         )
+    if manifest["format"] < FORMAT and "first.json" in manifest.get("files", ()):
+        raise BundleError(f"{root} is a cascade of an older miaotui; run miaotui optimize again")
     if manifest.get("digest") != _digest(manifest):
         raise BundleError(f"{path} was changed after it was written; write the bundle again")
     _check_files(root, manifest["files"])

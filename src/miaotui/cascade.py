@@ -1,5 +1,6 @@
-"""A small model answers the rows it is sure of, a larger one the rest. Imports no torch."""
+"""Smaller models answer the rows they are sure of, larger ones the rest. Imports no torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,97 +16,157 @@ from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import Problem
 
 ENGINE_FOLDER = "engine"
-FIRST_FOLDER = "first"
-FIRST_FILE = "first.json"
+STAGES_FILE = "stages.json"
+_STAGES_FOLDER = "stages"
+_MOST_KNOTS, _LEAST_ROWS_A_KNOT = 16, 12
 
 
-class First(BaseModel):
-    """The first stage on disk: its engine, and the confidence from which its answer stands.
+class ErrorCurve(BaseModel):
+    """The error that an answer of a regression is likely to have, by the answer itself: linear
+    between the knots, constant beyond them."""
 
-    `answered` is the share of `test_rows` rows that it answered where the bundle was made.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    answers: tuple[float, ...] = Field(min_length=1)
+    errors: tuple[float, ...] = Field(min_length=1)
+
+    def predict(self, answers: Float32[ndarray, " rows"]) -> ndarray:
+        return np.interp(answers, self.answers, self.errors)
+
+
+def fit_error_curve(
+    answers: Float32[ndarray, " rows"], better: Float32[ndarray, " rows"]
+) -> ErrorCurve:
+    """Root mean square distance from better answers, in groups of neighbouring ones."""
+    order = np.argsort(answers, kind="stable")
+    knots = int(np.clip(len(order) // _LEAST_ROWS_A_KNOT, 1, _MOST_KNOTS))
+    groups = np.array_split(order, knots)
+    return ErrorCurve(
+        answers=tuple(float(answers[group].mean()) for group in groups),
+        errors=tuple(float(np.sqrt(np.mean((answers - better)[group] ** 2))) for group in groups),
+    )
+
+
+class Stage(BaseModel):
+    """A stage in front, on disk: its engine, and the confidence from which its answer stands.
+
+    `answered` is the share of test rows that it answered of those that reached it, where the bundle
+    was made. A regression's confidence is `curve`'s.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Engine
-    problem: Problem
     threshold: float
+    curve: ErrorCurve | None = None
     answered: float | None = Field(default=None, ge=0, le=1)
+
+
+class Stages(BaseModel):
+    """All stages in front of the last, as they are asked. `test_rows` were measured on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    problem: Problem
+    stages: tuple[Stage, ...] = Field(min_length=1)
     test_rows: int = Field(default=0, ge=0)
 
 
 class Cascade(RowRunner):
-    """Two sessions as one; safe to call from several threads."""
+    """Several sessions as one; safe to call from several threads."""
 
-    def __init__(self, first: RowRunner, second: RowRunner, facts: First) -> None:
-        self._first = first
-        self._second = second
+    def __init__(self, front: Sequence[RowRunner], last: RowRunner, facts: Stages) -> None:
+        self._front = tuple(front)
+        self._last = last
         self.facts = facts
         """As on disk."""
         self._recent = RecentShare()
 
     def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
         """Logits of every row, from whichever stage answered it."""
-        logits = self._first.run(rows)
-        unsure = np.flatnonzero(self._unsure(logits))
-        self._recent.add(len(rows), len(rows) - len(unsure))
-        if len(unsure):
-            logits[unsure] = self._second.run(rows.select(unsure))
+        logits, answered_by = self._run(rows)
+        self._recent.add(len(rows), int((answered_by == 0).sum()))
         return logits
 
-    def answered_first(self, rows: EncodedRows) -> Bool[ndarray, " rows"]:
-        """Which of the rows the first stage answers; no part of what `drift` sees."""
-        return ~self._unsure(self._first.run(rows))
+    def answered_by(self, rows: EncodedRows) -> ndarray:
+        """The number of the stage that answers each row, from 0; no part of what `drift` sees."""
+        return self._run(rows)[1]
 
     def drift(self) -> Drift | None:
         """What the last rows say; None before any, or where no share was measured."""
         rows, observed = self._recent.rows_and_share()
-        if not rows or self.facts.answered is None or not self.facts.test_rows:
+        expected, test_rows = self.facts.stages[0].answered, self.facts.test_rows
+        if not rows or expected is None or not test_rows:
             return None
-        return drift(self.facts.answered, self.facts.test_rows, observed, rows)
+        return drift(expected, test_rows, observed, rows)
 
     def close(self) -> None:
-        self._first.close()
-        self._second.close()
+        for runner in (*self._front, self._last):
+            runner.close()
 
-    def _unsure(self, logits: Float32[ndarray, "rows labels"]) -> ndarray:
+    def _run(self, rows: EncodedRows) -> tuple[Float32[ndarray, "rows labels"], ndarray]:
+        """Each stage gets the rows that no earlier one was sure of."""
+        logits = self._front[0].run(rows)
+        answered_by = np.zeros(len(rows), dtype=np.int64)
+        waiting = np.arange(len(rows))
+        later = (*self._front[1:], self._last)
+        for number, (stage, runner) in enumerate(zip(self.facts.stages, later, strict=True), 1):
+            waiting = waiting[~self._sure(stage, logits[waiting])]
+            if not len(waiting):
+                break
+            answered_by[waiting] = number
+            logits[waiting] = runner.run(rows.select(waiting))
+        return logits, answered_by
+
+    def _sure(self, stage: Stage, logits: Float32[ndarray, "rows labels"]) -> Bool[ndarray, " r"]:
         if not len(logits):
             return np.zeros(0, dtype=bool)
-        return confidence(self.facts.problem, logits) < self.facts.threshold
+        found = confidence(self.facts.problem, logits, stage.curve) >= stage.threshold
+        return found  # type: ignore[no-any-return]
 
 
 def confidence(
-    problem: Problem, logits: Float32[ndarray, "rows labels"]
+    problem: Problem, logits: Float32[ndarray, "rows labels"], curve: ErrorCurve | None = None
 ) -> Float32[ndarray, " rows"]:
     """How far each row is from another answer: the log odds of its best label over the next one,
-    or of the label decision nearest to even. A regression has no such thing: a RecipeError."""
+    or of the label decision nearest to even; for a regression minus the error that it is likely to
+    have. A regression without a curve is a RecipeError."""
     if problem is Problem.REGRESSION:
-        raise RecipeError("a cascade needs labels to be sure of; a regression has none")
+        if curve is None:
+            raise RecipeError("a cascade of a regression needs the error of its answers")
+        return -curve.predict(logits[:, 0]).astype(np.float32)  # type: ignore[no-any-return]
     if problem is Problem.MULTI_LABEL:
         return np.abs(logits).min(axis=1)  # type: ignore[no-any-return]
     best = np.sort(logits, axis=1)
     return best[:, -1] - best[:, -2]  # type: ignore[no-any-return]
 
 
-def write_first(folder: Path, first: First) -> None:
-    (folder / FIRST_FILE).write_text(first.model_dump_json(indent=1), encoding="utf-8")
+def stage_folder(folder: Path, number: int) -> Path:
+    """Where the files of a stage in front lie, counted from 0."""
+    return folder / _STAGES_FOLDER / str(number)
 
 
-def _read_first(folder: Path) -> First | None:
-    """The first stage in `folder`, None where there is none; a strange one is a BundleError."""
-    path = folder / FIRST_FILE
+def write_stages(folder: Path, stages: Stages) -> None:
+    (folder / STAGES_FILE).write_text(stages.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _read_stages(folder: Path) -> Stages | None:
+    """The stages in front in `folder`, None where there are none; strange ones are a
+    BundleError."""
+    path = folder / STAGES_FILE
     if not path.exists():
         return None
     try:
-        return First.model_validate_json(path.read_text(encoding="utf-8"))
+        return Stages.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
-        raise BundleError(f"{path} is not the first stage of a cascade") from error
+        raise BundleError(f"{path} does not hold the stages of a cascade") from error
 
 
 def open_stages(engine: Engine, folder: Path, cores: int) -> RowRunner:
-    """What lies in `folder`: an engine's files, and a first stage before it if there is one."""
-    second = engine.open(folder / ENGINE_FOLDER, cores)
-    first = _read_first(folder)
-    if first is None:
-        return second
-    return Cascade(first.engine.open(folder / FIRST_FOLDER, cores), second, first)
+    """What lies in `folder`: an engine's files, and stages in front of it if there are any."""
+    last = engine.open(folder / ENGINE_FOLDER, cores)
+    facts = _read_stages(folder)
+    if facts is None:
+        return last
+    front = [s.engine.open(stage_folder(folder, i), cores) for i, s in enumerate(facts.stages)]
+    return Cascade(front, last, facts)

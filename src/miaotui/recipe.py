@@ -36,12 +36,12 @@ Step = Annotated[
     Discriminator(_step_kind),
 ]
 Quantization = Int8Dynamic | Int8Static | BFloat16
+MOST_FRONT_STAGES = 2
 
 
-class FirstStage(BaseModel):
-    """A smaller model in front, which answers the share of the rows that it is surest of.
-
-    The confidence that this takes is found on the validation rows.
+class FrontStage(BaseModel):
+    """A smaller model in front, which answers the share of the rows that reach it of which it is
+    surest. The confidence that this takes is found on the validation rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,13 +58,13 @@ class FirstStage(BaseModel):
 
 class Recipe(BaseModel):
     """Frozen intent: techniques and recoveries in order, then the engine with its settings; with
-    `first`, a cascade whose last stage this is."""
+    `stages` in front, a cascade whose last stage this is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: tuple[Step, ...] = ()
     engine: Engine
-    first: FirstStage | None = None
+    stages: tuple[FrontStage, ...] = Field(default=(), max_length=MOST_FRONT_STAGES)
 
     @property
     def key(self) -> str:
@@ -77,19 +77,23 @@ class Recipe(BaseModel):
         """The recipe in a few words, for progress and tables."""
         steps = [_step_title(step) for step in self.steps]
         own = " + ".join([*steps, self.engine.title])
-        if self.first is None:
-            return own
-        return f"[{self.first.recipe.title}] for {self.first.answers:.0%}, then [{own}]"
+        front = "".join(f"[{s.recipe.title}] for {s.answers:.0%}, then " for s in self.stages)
+        return f"{front}[{own}]" if front else own
 
     @property
-    def without_first(self) -> "Recipe":
-        """The recipe without a first stage in front."""
-        return self.model_copy(update={"first": None})
+    def last(self) -> "Recipe":
+        """The last stage alone."""
+        return self.model_copy(update={"stages": ()})
+
+    @property
+    def each_stage(self) -> tuple["Recipe", ...]:
+        """Every stage as a recipe of its own, as they are asked."""
+        return (*(stage.recipe for stage in self.stages), self.last)
 
     @property
     def is_float(self) -> bool:
         """Whether it is the model as it was, computed in fp32 or bf16."""
-        return self.first is None and all(isinstance(step, BFloat16) for step in self.steps)
+        return not self.stages and all(isinstance(step, BFloat16) for step in self.steps)
 
     @property
     def shaping(self) -> tuple[Step, ...]:
@@ -149,7 +153,7 @@ _NAMES = {
 
 def _owner(location: tuple[int | str, ...]) -> type[BaseModel]:
     """The model whose field the place in a recipe is."""
-    owners: dict[str, type[BaseModel]] = {"first": FirstStage, "recovery": Distillation}
+    owners: dict[str, type[BaseModel]] = {"stages": FrontStage, "recovery": Distillation}
     owners |= {**ENGINES, **TECHNIQUES}
     found: type[BaseModel] = Recipe
     for part in location:

@@ -62,6 +62,9 @@ CASES = (
     Case("openvino", Kind.INT8_STATIC, 0.1),
     Case("tensorrt", Kind.FP32, 1e-3),
     Case("tensorrt", Kind.INT8_STATIC, 0.1),
+    Case("torch-compile", Kind.FP32, 1e-4),
+    Case("torch-compile", Kind.BF16, 0.05),
+    Case("torch-compile", Kind.INT8_DYNAMIC, 0.1),
     Case("native", Kind.FP32, 1e-4),
     Case("native", Kind.BF16, 0.05),
     Case("native", Kind.INT8_DYNAMIC, 0.1),
@@ -70,6 +73,7 @@ CASES = (
 REFUSED = (
     ("torch", Kind.INT8_DYNAMIC),
     ("torch", Kind.INT8_STATIC),
+    ("torch-compile", Kind.INT8_STATIC),
     ("onnxruntime", Kind.BF16),
     ("openvino", Kind.INT8_DYNAMIC),
     ("tensorrt", Kind.BF16),

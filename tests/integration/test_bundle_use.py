@@ -24,10 +24,10 @@ steps:
   - {name: prune-structure, keep_time: 0.7, keep_blocks: false}
   - {name: int8-static, calibrator: minmax}
 engine: {name: onnxruntime, weight_bits: 8, layout: {kind: packed, batch: 4, block_tokens: 32}}
-first:
-  answers: 0.4
-  steps: [{name: drop-layers, keep: [0]}]
-  engine: {name: openvino, layout: {kind: bucketed, batch: 8, edges: [16, 32]}}
+stages:
+  - answers: 0.4
+    steps: [{name: drop-layers, keep: [0]}]
+    engine: {name: openvino, layout: {kind: bucketed, batch: 8, edges: [16, 32]}}
 """
 
 
@@ -53,15 +53,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
 
 def test_a_recipe_is_done_to_the_letter(made: tuple[Path, Path, dict]) -> None:
     bundle, _, document = made
-    assert document["recipe"]["first"]["answers"] == 0.4
+    assert document["recipe"]["stages"][0]["answers"] == 0.4
     assert document["recipe"]["steps"][0]["keep_time"] == 0.7
     assert any("its first stage answers" in note for note in document["notes"])
-    first = json.loads((bundle / "first.json").read_text(encoding="utf-8"))
-    assert first["test_rows"] == document["quality"]["rows"]
-    assert 0.2 < first["answered"] < 0.6
+    stages = json.loads((bundle / "stages.json").read_text(encoding="utf-8"))
+    assert stages["test_rows"] == document["quality"]["rows"]
+    assert 0.2 < stages["stages"][0]["answered"] < 0.6
     assert document["details"]["latency_table_error"] is not None
-    assert (bundle / "first" / "model.onnx").is_file()
-    assert (bundle / "first.json").is_file()
+    assert (bundle / "stages" / "0" / "model.onnx").is_file()
     steps = [step["step"] for step in document["details"]["ladder"]]
     assert steps[0] == "original"
     assert steps[-1] == "cascade"
@@ -150,7 +149,7 @@ def test_show_report_and_export(made: tuple[Path, Path, dict], tmp_path: Path) -
     ("harm", "says"),
     [
         (lambda b: (b / "task.json").write_text("{}"), "task.json was changed"),
-        (lambda b: (b / "first.json").unlink(), "lacks first.json"),
+        (lambda b: (b / "stages.json").unlink(), "lacks stages.json"),
         (lambda b: (b / "manifest.json").write_text('{"format": 9}'), "newer miaotui"),
         (lambda b: (b / "manifest.json").unlink(), "no manifest.json"),
     ],

@@ -8,12 +8,14 @@ import pytest
 import tiny_encoder
 from miaotui.cascade import (
     ENGINE_FOLDER,
-    FIRST_FOLDER,
     Cascade,
-    First,
+    Stage,
+    Stages,
     confidence,
+    fit_error_curve,
     open_stages,
-    write_first,
+    stage_folder,
+    write_stages,
 )
 from miaotui.drift import RECENT_ROWS, drift, merged
 from miaotui.engines.layouts import Packed, Padded
@@ -29,7 +31,7 @@ LAYOUT = Packed(batch=2, block_tokens=32, block_rows=4)
 def folder(tmp_path: Path) -> Path:
     """A three-layer model behind a one-layer one, as a search lowers them."""
     OnnxRuntimeEngine().build(tiny_encoder.model(3), None, tmp_path / ENGINE_FOLDER)
-    OnnxRuntimeEngine().build(tiny_encoder.model(1, seed=5), None, tmp_path / FIRST_FOLDER)
+    OnnxRuntimeEngine().build(tiny_encoder.model(1, seed=5), None, stage_folder(tmp_path, 0))
     return tmp_path
 
 
@@ -37,14 +39,9 @@ def opened(
     folder: Path, threshold: float, answered: float | None = None, test_rows: int = 0
 ) -> Cascade:
     engine = OnnxRuntimeEngine(layout=LAYOUT)
-    facts = First(
-        engine=engine,
-        problem=Problem.SINGLE_LABEL,
-        threshold=threshold,
-        answered=answered,
-        test_rows=test_rows,
-    )
-    write_first(folder, facts)
+    stage = Stage(engine=engine, threshold=threshold, answered=answered)
+    facts = Stages(problem=Problem.SINGLE_LABEL, stages=(stage,), test_rows=test_rows)
+    write_stages(folder, facts)
     runner = open_stages(engine, folder, 1)
     assert isinstance(runner, Cascade)
     return runner
@@ -60,7 +57,26 @@ def test_each_row_has_the_logits_of_the_stage_that_answers_it(folder: Path) -> N
     cascade = opened(folder, threshold)
 
     np.testing.assert_allclose(cascade.run(ROWS), expected, atol=1e-4)
-    assert cascade.answered_first(ROWS).mean() == pytest.approx(0.5)
+    assert cascade.answered_by(ROWS).mean() == pytest.approx(0.5)
+    cascade.close()
+
+
+def test_the_rows_that_two_stages_leave_reach_the_third(folder: Path) -> None:
+    models = [tiny_encoder.model(1, seed=5), tiny_encoder.model(2, seed=6), tiny_encoder.model(3)]
+    OnnxRuntimeEngine().build(models[1], None, stage_folder(folder, 1))
+    engine = OnnxRuntimeEngine(layout=LAYOUT)
+    logits = [tiny_encoder.logits(model, ROWS) for model in models]
+    sure = [confidence(Problem.SINGLE_LABEL, each) for each in logits]
+    by = np.where(sure[0] >= np.median(sure[0]), 0, np.where(sure[1] >= np.median(sure[1]), 1, 2))
+    stages = [Stage(engine=engine, threshold=float(np.median(each))) for each in sure[:2]]
+    write_stages(folder, Stages(problem=Problem.SINGLE_LABEL, stages=tuple(stages)))
+
+    cascade = open_stages(engine, folder, 1)
+
+    assert isinstance(cascade, Cascade)
+    np.testing.assert_array_equal(cascade.answered_by(ROWS), by)
+    expected = np.stack(logits, axis=1)[np.arange(len(ROWS)), by]
+    np.testing.assert_allclose(cascade.run(ROWS), expected, atol=1e-4)
     cascade.close()
 
 
@@ -114,8 +130,9 @@ def test_without_a_first_stage_it_is_the_engine_alone(folder: Path) -> None:
 
 
 def test_a_strange_first_stage_is_refused(folder: Path) -> None:
-    (folder / "first.json").write_text('{"engine": {"name": "abacus"}}', encoding="utf-8")
-    with pytest.raises(BundleError, match=r"first\.json is not the first stage"):
+    text = '{"problem": "single_label", "stages": [{"engine": {"name": "abacus"}}]}'
+    (folder / "stages.json").write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match=r"stages\.json does not hold the stages"):
         open_stages(OnnxRuntimeEngine(), folder, 1)
 
 
@@ -126,6 +143,23 @@ def test_confidence_is_the_distance_to_another_answer() -> None:
     np.testing.assert_allclose(confidence(Problem.MULTI_LABEL, several), [0.5, 3.0])
 
 
-def test_a_regression_is_never_sure() -> None:
-    with pytest.raises(RecipeError, match="a regression has none"):
+def test_a_regression_is_sure_where_its_answers_erred_least() -> None:
+    """Errors of 0.1 below zero and of 1 above it."""
+    answers = np.linspace(-3, 3, 400, dtype=np.float32)
+    error = np.where(answers < 0, 0.1, 1.0).astype(np.float32)
+    better = answers + error * np.random.default_rng(0).choice([-1, 1], 400).astype(np.float32)
+    curve = fit_error_curve(answers, better)
+    logits = np.array([[-9.0], [-2.0], [0.0], [2.0], [9.0]], dtype=np.float32)
+    sure = confidence(Problem.REGRESSION, logits, curve)
+    np.testing.assert_allclose(sure[[0, 1, 3, 4]], [-0.1, -0.1, -1, -1], atol=1e-3)
+    assert -1 < sure[2] < -0.1
+
+
+def test_a_few_answers_make_one_knot() -> None:
+    curve = fit_error_curve(np.zeros(3, np.float32), np.full(3, 2, np.float32))
+    assert (curve.answers, curve.errors) == ((0.0,), (2.0,))
+
+
+def test_a_regression_without_a_curve_is_refused() -> None:
+    with pytest.raises(RecipeError, match="needs the error of its answers"):
         confidence(Problem.REGRESSION, np.zeros((2, 1), dtype=np.float32))

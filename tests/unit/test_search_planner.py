@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 import tiny_context
 import tiny_encoder
@@ -12,9 +13,9 @@ from miaotui.engines.layouts import Packed, Padded
 from miaotui.engines.native import NativeEngine
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
-from miaotui.errors import EngineUnavailable
+from miaotui.errors import EngineUnavailable, RecipeError
 from miaotui.hardware import probe
-from miaotui.recipe import FirstStage, Recipe, read_recipe
+from miaotui.recipe import FrontStage, Recipe, read_recipe
 from miaotui.recovery.settings import Distillation
 from miaotui.search import planner
 from miaotui.search.trials import Trial
@@ -120,9 +121,8 @@ def test_other_calibrators_change_nothing_else() -> None:
 def test_a_cascade_is_a_recipe_of_two_and_survives_yaml(tmp_path: Path) -> None:
     small = planner.tiny(RUNTIME, seed=1)
     both = planner.cascade(small, RUNTIME, 0.5)
-    assert both.first == FirstStage(answers=0.5, steps=small.steps, engine=small.engine)
-    assert both.without_first == RUNTIME
-    assert both.first.recipe == small
+    assert both.stages == (FrontStage(answers=0.5, steps=small.steps, engine=small.engine),)
+    assert both.each_stage == (small, RUNTIME)
     assert both.key != RUNTIME.key
     assert "50%" in both.title
     path = tmp_path / "recipe.yaml"
@@ -130,10 +130,22 @@ def test_a_cascade_is_a_recipe_of_two_and_survives_yaml(tmp_path: Path) -> None:
     assert read_recipe(path) == both
 
 
-def test_a_regression_has_no_cascade(tmp_path: Path) -> None:
-    model = tiny_encoder.model(problem=Problem.REGRESSION, labels=1)
-    assert not tiny_context.context(tmp_path, model).can_be_sure
-    assert tiny_context.context(tmp_path).can_be_sure
+def test_a_cascade_has_at_most_three_stages(tmp_path: Path) -> None:
+    small, middle = planner.tiny(RUNTIME, seed=1), planner.pruned(RUNTIME, 0.5, 1)
+    three = planner.cascade(small, planner.cascade(middle, RUNTIME, 0.6), 0.5)
+    assert three.each_stage == (small, middle, RUNTIME)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(three.to_yaml(), encoding="utf-8")
+    assert read_recipe(path) == three
+    four = three.model_dump(mode="json")
+    four["stages"].append(four["stages"][0])
+    path.write_text(yaml.safe_dump(four), encoding="utf-8")
+    with pytest.raises(RecipeError, match="stages"):
+        read_recipe(path)
+
+
+def test_compiling_takes_long_and_is_tried_where_it_is_asked_for() -> None:
+    assert planner.tried_unasked(("torch", "torch-compile", "native")) == ("torch", "native")
 
 
 def test_engines_that_are_not_there_are_refused_by_name() -> None:

@@ -7,10 +7,12 @@ import pytest
 
 import tiny_context
 import tiny_encoder
+from miaotui.cascade import Cascade
 from miaotui.engines.layouts import Packed
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
-from miaotui.recipe import FirstStage, Recipe
+from miaotui.recipe import FrontStage, Recipe
+from miaotui.search.build import build_recipe, open_recipe
 from miaotui.search.evaluate import Look, evaluate
 from miaotui.search.sensitivity import (
     Sensitivity,
@@ -71,14 +73,54 @@ def test_memory_is_that_of_a_process_that_serves(tmp_path: Path, store: TrialSto
 
 def test_a_cascade_answers_its_share_first(tmp_path: Path, store: TrialStore) -> None:
     context = tiny_context.context(tmp_path)
-    stage = FirstStage(answers=0.5, steps=(DropLayers(keep=(0,)),), engine=INT8.engine)
+    stage = FrontStage(answers=0.5, steps=(DropLayers(keep=(0,)),), engine=INT8.engine)
     alone = evaluate(stage.recipe, "compressed", context, store, QUICK)
-    both = INT8.model_copy(update={"first": stage})
+    both = INT8.model_copy(update={"stages": (stage,)})
     trial = evaluate(both, "cascade", context, store, QUICK)
     whole = evaluate(INT8, "free", context, store, QUICK)
     assert trial.ok
     assert whole.divergence <= trial.divergence <= alone.divergence + whole.divergence
     assert trial.size_bytes > whole.size_bytes
+
+
+def test_three_stages_share_the_rows(tmp_path: Path) -> None:
+    """Half for the first, half of what is left for the second, as the validation rows have it."""
+    context = tiny_context.context(tmp_path)
+    two = [
+        FrontStage(answers=0.5, steps=(DropLayers(keep=keep),), engine=INT8.engine)
+        for keep in ((0,), (0, 1))
+    ]
+    recipe = INT8.model_copy(update={"stages": tuple(two)})
+    build_recipe(recipe, context, tmp_path / "built")
+    cascade = open_recipe(recipe, context, tmp_path / "built")
+    assert isinstance(cascade, Cascade)
+    by = cascade.answered_by(context.validation.rows)
+    np.testing.assert_array_equal(np.bincount(by), [24, 12, 12])
+
+
+def test_a_regression_is_first_answered_where_its_error_is_small(
+    tmp_path: Path, store: TrialStore
+) -> None:
+    model = tiny_encoder.model(problem=Problem.REGRESSION, labels=1)
+    context = tiny_context.context(tmp_path, model)
+    stage = FrontStage(answers=0.5, steps=(DropLayers(keep=(0, 1)),), engine=INT8.engine)
+    alone = evaluate(stage.recipe, "compressed", context, store, QUICK)
+    recipe = INT8.model_copy(update={"stages": (stage,)})
+    both = evaluate(recipe, "cascade", context, store, QUICK)
+    whole = evaluate(INT8, "free", context, store, QUICK)
+    assert both.ok
+    assert whole.divergence <= both.divergence < alone.divergence
+    build_recipe(recipe, context, tmp_path / "built")
+    cascade = open_recipe(recipe, context, tmp_path / "built")
+    assert isinstance(cascade, Cascade)
+    curve = cascade.facts.stages[0].curve
+    assert curve is not None
+    rows = context.validation.rows
+    first = tiny_encoder.logits(stage.recipe.steps[0].prepare(model, context.train), rows)[:, 0]
+    expected = curve.predict(first)
+    sure = cascade.answered_by(rows) == 0
+    assert 0.3 < sure.mean() < 0.7
+    assert expected[sure].max() <= expected[~sure].min() + 1e-3
 
 
 def test_a_regression_diverges_by_its_distance(tmp_path: Path, store: TrialStore) -> None:

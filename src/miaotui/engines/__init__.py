@@ -9,8 +9,16 @@ from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
 from miaotui.engines.tensorrt import TensorRtEngine
 from miaotui.engines.torch import TorchEngine
+from miaotui.engines.torch_compile import TorchCompileEngine
 
-_Any = TorchEngine | OnnxRuntimeEngine | OpenVinoEngine | NativeEngine | TensorRtEngine
+_Any = (
+    TorchEngine
+    | OnnxRuntimeEngine
+    | OpenVinoEngine
+    | NativeEngine
+    | TensorRtEngine
+    | TorchCompileEngine
+)
 Engine = Annotated[_Any, Field(discriminator="name")]
 ENGINES: dict[str, type[_Any]] = {
     engine.model_fields["name"].default: engine for engine in get_args(_Any)

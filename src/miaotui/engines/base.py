@@ -92,6 +92,9 @@ class EngineBase(BaseModel, ABC):
     package: ClassVar[str]
     """What must be installed, by the name that `Machine.versions` has for it."""
 
+    by_default: ClassVar[bool] = True
+    """Whether a search tries it unasked."""
+
     name: str
     threads: int | None = Field(default=None, ge=1)
 

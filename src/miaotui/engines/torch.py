@@ -41,8 +41,6 @@ class TorchEngine(BatchedEngine):
         (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
     def open(self, folder: Path, cores: int) -> Session:
-        import torch
-
         from miaotui.models.load import find_model, load_model
 
         try:
@@ -51,20 +49,26 @@ class TorchEngine(BatchedEngine):
         except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
             raise BundleError(f"{folder} cannot be opened by torch: {first_line(error)}") from error
         threads = self.threads_per_stream(cores)
-        runner = _Runner(torch, model.module, model.has_adapter, bf16, threads)
+        runner = TorchRunner(model.module, input_names(model), bf16, threads)
         return Session(runner, self.layout, self.streams)
 
 
-class _Runner:
-    def __init__(
-        self, torch: Any, module: Any, has_adapter: bool, bf16: bool, threads: int
-    ) -> None:
+def input_names(model: "Model") -> list[str]:
+    """What the model's module takes, in order."""
+    if model.has_adapter:
+        return ["ids", "positions", "segments", "types", "readout"]
+    return ["ids", "mask"] + (["types"] if getattr(model.module, "takes_types", False) else [])
+
+
+class TorchRunner:
+    """Runs a module, or what was compiled of one, on torch's threads."""
+
+    def __init__(self, module: Any, inputs: list[str], bf16: bool, threads: int) -> None:
+        import torch
+
         self._torch = torch
         self._module = module
-        names = ["ids", "mask"] + (["types"] if getattr(module, "takes_types", False) else [])
-        self._inputs = (
-            ["ids", "positions", "segments", "types", "readout"] if has_adapter else names
-        )
+        self._inputs = inputs
         self._bf16 = bf16
         self._threads = threads
 

@@ -13,7 +13,7 @@ from miaotui.pipeline.recipes import given_recipe, measure_recipe
 from miaotui.search.clock import Clock, News, Watch, silent
 from miaotui.search.frozen import frozen_outcome
 from miaotui.search.gate import answer, run_gate
-from miaotui.search.planner import usable_engines
+from miaotui.search.planner import tried_unasked, usable_engines
 from miaotui.search.run import SMALLEST_FOR_SURGERY, search
 
 __all__ = ["OptimizeOptions", "RowsOptions", "optimize"]
@@ -37,6 +37,7 @@ def _optimize(options: OptimizeOptions, watch: Watch) -> OptimizationResult:
         find = partial(measure_recipe, recipe, context, engines, budget, clock, watch)
     else:
         surgery = not options.keep_shapes and len(prepared.splits.test) >= SMALLEST_FOR_SURGERY
+        engines = engines if options.engines else tried_unasked(engines)
         find = partial(search, context, budget, engines, clock, watch, surgery)
     asked = asdict(budget) | {
         "engines": engines,

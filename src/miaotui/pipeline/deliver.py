@@ -17,7 +17,7 @@ from miaotui.pipeline.engine_speed import EngineSpeed, engine_speed
 from miaotui.pipeline.options import OptimizeOptions
 from miaotui.pipeline.prepare import Prepared
 from miaotui.pipeline.prove import prove
-from miaotui.pipeline.stages import measure_stages, record_stages
+from miaotui.pipeline.stages import measure_stages, record_stages, sentence
 from miaotui.pipeline.summary import summarize
 from miaotui.report.card import card
 from miaotui.report.page import write_report
@@ -68,7 +68,7 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
         _sizes(prepared, folder),
         clock.elapsed_s,
         engine.measured["engine_rows_per_s"],
-        None if stages is None else stages.sentence(context.metric),
+        None if stages is None else sentence(stages, context.metric),
     )
 
     def fill(draft: Path) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from miaotui.bundle import Bundle, read_bundle
-from miaotui.cascade import ENGINE_FOLDER, FIRST_FILE
+from miaotui.cascade import ENGINE_FOLDER, STAGES_FILE
 from miaotui.engines.native import HEADER_FILE, restored
 from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
 from miaotui.engines.onnx_graph import lower
@@ -34,7 +34,7 @@ def export(folder: Path, to: str, out: Path) -> str:
         draft.unlink(missing_ok=True)
         raise OutputError(f"{out} cannot be written: {error.strerror}") from error
     said = f"{out}: inputs {', '.join(i.name for i in model.graph.input)}; output logits"
-    if (bundle.folder / FIRST_FILE).exists():
+    if (bundle.folder / STAGES_FILE).exists():
         return f"{said}; this is the last stage of the cascade alone, since a graph has no stages"
     return said
 

@@ -23,8 +23,7 @@ _TABLE_S = 60.0
 def given_recipe(path: Path, engines: Sequence[str]) -> Recipe:
     """The recipe in a file; an engine that is not there is refused by name."""
     recipe = read_recipe(path)
-    stages = [recipe, *([recipe.first.recipe] if recipe.first else [])]
-    for stage in stages:
+    for stage in recipe.each_stage:
         if stage.engine.name not in engines:
             raise EngineUnavailable(
                 f"the recipe asks for {stage.engine.name}; engines here: {', '.join(engines)}"
@@ -51,7 +50,7 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
     latency = error = None
     if any(isinstance(step, PruneStructure) for step in _steps(recipe)):
         watch(News("recipe", "timing blocks", "", clock.left_s))
-        runtime = recipe.without_first.model_copy(update={"steps": recipe.quantizing})
+        runtime = recipe.last.model_copy(update={"steps": recipe.quantizing})
         one_by_one = budget.ranks_by is Objective.LATENCY
         seconds = min(_TABLE_S, 0.1 * budget.time_budget_s)
         latency, error = stored_table(context, runtime, one_by_one, seconds)
@@ -66,4 +65,4 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
 
 
 def _steps(recipe: Recipe) -> list[object]:
-    return [*recipe.steps, *(recipe.first.steps if recipe.first else ())]
+    return [step for stage in recipe.each_stage for step in stage.steps]

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.cascade import Cascade, write_first
+from miaotui.cascade import Cascade, write_stages
 from miaotui.measure.quality import score
 from miaotui.search.context import Judged
 
@@ -14,40 +15,51 @@ _LEAST_ROWS = 30
 
 
 @dataclass(frozen=True)
-class Stages:
-    """The share that the first stage answers, and the metric on each stage's rows: None where it
-    has too few to say."""
+class StageRows:
+    """How many of the test rows a stage answered, and the metric on them: None where they are too
+    few to say."""
 
-    answered: float
     rows: int
-    first: float | None
-    second: float | None
-
-    def sentence(self, metric: str) -> str:
-        def rated(value: float | None) -> str:
-            return "" if value is None else f" ({metric} {value:.3f})"
-
-        return (
-            f"a cascade: its first stage answers {self.answered:.0%} of the test rows"
-            f"{rated(self.first)}, the second the rest{rated(self.second)}"
-        )
+    quality: float | None
 
 
 def measure_stages(
     cascade: Cascade, test: Judged, logits: Float32[ndarray, "rows labels"], metric: str
-) -> Stages:
-    """`logits` are the cascade's own of all test rows."""
-    first = cascade.answered_first(test.rows)
+) -> list[StageRows]:
+    """Every stage, as they are asked. `logits` are the cascade's own of all test rows."""
+    answered_by = cascade.answered_by(test.rows)
 
-    def on(chosen: ndarray) -> float | None:
-        if chosen.sum() < _LEAST_ROWS:
-            return None
-        return score(metric, logits[chosen], test.targets[chosen])
+    def of(chosen: ndarray) -> StageRows:
+        count = int(chosen.sum())
+        if count < _LEAST_ROWS:
+            return StageRows(count, None)
+        return StageRows(count, score(metric, logits[chosen], test.targets[chosen]))
 
-    return Stages(float(first.mean()), len(test.rows), on(first), on(~first))
+    return [of(answered_by == number) for number in range(len(cascade.facts.stages) + 1)]
 
 
-def record_stages(folder: Path, cascade: Cascade, stages: Stages) -> None:
-    """Writes into the first stage's file what a drift is measured against."""
-    known = {"answered": stages.answered, "test_rows": stages.rows}
-    write_first(folder, cascade.facts.model_copy(update=known))
+def sentence(stages: list[StageRows], metric: str) -> str:
+    """One for the card: who answers which share, and how well."""
+    total = sum(stage.rows for stage in stages)
+
+    def told(stage: StageRows) -> str:
+        rated = "" if stage.quality is None else f" ({metric} {stage.quality:.3f})"
+        return f"{stage.rows / total:.0%}{rated}"
+
+    first, *others, last = (told(stage) for stage in stages)
+    between = "".join(f", the next {other}" for other in others)
+    return f"a cascade: its first stage answers {first} of the test rows{between}, the last {last}"
+
+
+def record_stages(folder: Path, cascade: Cascade, stages: list[StageRows]) -> None:
+    """Writes into the stages' file what a drift is measured against."""
+    rows = np.array([stage.rows for stage in stages])
+    reached = rows[::-1].cumsum()[::-1]
+    known = tuple(
+        stage.model_copy(update={"answered": answered / max(reaching, 1)})
+        for stage, answered, reaching in zip(
+            cascade.facts.stages, rows[:-1].tolist(), reached[:-1].tolist(), strict=True
+        )
+    )
+    changed = {"stages": known, "test_rows": int(rows.sum())}
+    write_stages(folder, cascade.facts.model_copy(update=changed))

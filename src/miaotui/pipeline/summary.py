@@ -209,8 +209,8 @@ def _ladder(outcome: Outcome, chosen: Trial) -> list[LadderStep]:
         same = quantized.model_copy(update={"engine": engine})
         steps.append(("precision", alone.get(same.key)))
     if chosen.recipe.shaping:
-        steps.append(("compression", alone.get(chosen.recipe.without_first.key)))
-    if chosen.recipe.first is not None:
+        steps.append(("compression", alone.get(chosen.recipe.last.key)))
+    if chosen.recipe.stages:
         steps.append(("cascade", chosen))
     return [
         LadderStep(

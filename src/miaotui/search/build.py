@@ -9,23 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
 
 from miaotui.cascade import (
     ENGINE_FOLDER,
-    FIRST_FOLDER,
-    First,
+    Stage,
+    Stages,
     confidence,
+    fit_error_curve,
     open_stages,
-    write_first,
+    stage_folder,
+    write_stages,
 )
 from miaotui.engines import Engine
 from miaotui.engines.base import RowRunner
-from miaotui.errors import EngineFailed, MiaotuiError, first_line
+from miaotui.errors import EngineFailed, MiaotuiError, RecipeError, first_line
 from miaotui.models.model import Model
 from miaotui.models.shape import EncoderShape, shape_from_json, shape_to_json
-from miaotui.recipe import FirstStage, Recipe
+from miaotui.recipe import Recipe
 from miaotui.search.context import Context, write_json
 from miaotui.search.realize import Progress, realize
+from miaotui.tasks.base import EncodedRows
+from miaotui.tasks.text_classification import Problem
 from miaotui.techniques import PruneStructure
 
 
@@ -36,12 +42,12 @@ def build_recipe(
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Model:
-    """The recipe's own model, lowered into `folder`; a first stage beside it. `seconds` bounds
-    each recovery that is still to be done."""
-    if recipe.first is not None:
-        _build_first(recipe.first, context, folder, seconds, progress)
+    """The recipe's last model, lowered into `folder`; the stages in front beside it. `seconds`
+    bounds each recovery that is still to be done."""
     model = realize(recipe, context, seconds, progress)
     _lower(recipe.engine, model, context, folder / ENGINE_FOLDER)
+    if recipe.stages:
+        _build_front(recipe, context, folder, seconds, progress)
     return model
 
 
@@ -67,8 +73,8 @@ def built(recipe: Recipe, context: Context) -> Built:
 
 def _built_key(recipe: Recipe, context: Context) -> str:
     """A pruned model depends on the latency table too."""
-    stages = [recipe, *([recipe.first.recipe] if recipe.first else [])]
-    pruned = any(isinstance(step, PruneStructure) for stage in stages for step in stage.steps)
+    steps = [step for stage in recipe.each_stage for step in stage.steps]
+    pruned = any(isinstance(step, PruneStructure) for step in steps)
     table = context.train.latency if pruned else None
     facts = f"{context.fingerprint}{recipe.key}{table.to_json() if table else ''}"
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
@@ -104,20 +110,41 @@ def _failures_of(engine: Engine) -> Iterator[None]:
         raise EngineFailed(f"{engine.name}: {first_line(error)}") from error
 
 
-def _build_first(
-    stage: FirstStage,
+def _build_front(
+    recipe: Recipe,
     context: Context,
     folder: Path,
     seconds: float | None,
     progress: Progress | None,
 ) -> None:
-    """The threshold is what the asked share of validation rows reaches."""
-    model = realize(stage.recipe, context, seconds, progress)
-    session = build_and_open(stage.engine, model, context, folder / FIRST_FOLDER)
-    sure = confidence(context.problem, session.run(context.validation.rows))
-    session.close()
-    threshold = float(np.quantile(sure, 1 - stage.answers))
-    write_first(folder, First(engine=stage.engine, problem=context.problem, threshold=threshold))
+    """Each stage gets the validation rows that the ones before it leave; its threshold is what the
+    asked share of them reaches."""
+    rows, found = context.validation.rows, []
+    for number, stage in enumerate(recipe.stages):
+        model = realize(stage.recipe, context, seconds, progress)
+        session = build_and_open(stage.engine, model, context, stage_folder(folder, number))
+        logits = session.run(rows)
+        session.close()
+        curve = None
+        if context.problem is Problem.REGRESSION:
+            curve = fit_error_curve(logits[:, 0], _last_answers(recipe, context, folder, rows))
+        sure = confidence(context.problem, logits, curve)
+        threshold = float(np.quantile(sure, 1 - stage.answers))
+        found.append(Stage(engine=stage.engine, threshold=threshold, curve=curve))
+        rows = rows.select(np.flatnonzero(sure < threshold))
+        if not len(rows):
+            raise RecipeError(f"no validation row is left after stage {number + 1} of the cascade")
+    write_stages(folder, Stages(problem=context.problem, stages=tuple(found)))
+
+
+def _last_answers(
+    recipe: Recipe, context: Context, folder: Path, rows: EncodedRows
+) -> Float32[ndarray, " rows"]:
+    """What the last stage answers, of a regression."""
+    last = recipe.engine.open(folder / ENGINE_FOLDER, context.cores)
+    found = last.run(rows)[:, 0]
+    last.close()
+    return found
 
 
 def folder_bytes(folder: Path) -> int:

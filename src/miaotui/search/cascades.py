@@ -7,22 +7,41 @@ from miaotui.search.trials import Trial
 
 _SHARES = (0.35, 0.5, 0.65, 0.8)
 _START = 2
+_MIDDLE_SHARE = 0.6
 
 
 def cascades(state: SearchState, small: Trial) -> None:
-    """In front of the best compressed model and of the best uncompressed one: more rows for the
-    tiny model after a success, fewer after a failure."""
+    """In front of the best compressed model, of the best uncompressed one, and of a cascade of
+    both kinds."""
     if not small.ok:
         return
     seconds = [*state.hopeful("recovered", "compressed")[:2], *state.leading("free")[:1]]
     for second in seconds:
         if second.recipe.key != small.recipe.key:
             _climb(state, small.recipe, second.recipe)
+    rest = _of_two(state, small)
+    if rest is not None:
+        _climb(state, small.recipe, rest)
 
 
-def _climb(state: SearchState, first: Recipe, second: Recipe) -> None:
+def _of_two(state: SearchState, small: Trial) -> Recipe | None:
+    """The fastest trained model, which may lose too much by itself, before the next larger one that
+    does not."""
+    trained = [t for t in state.trials if t.origin == "recovered" and t.ok]
+    trained = [t for t in trained if t.recipe.key != small.recipe.key]
+    if not trained:
+        return None
+    objective = state.budget.ranks_by
+    middle = min(trained, key=lambda t: t.cost(objective))
+    larger = state.hopeful("recovered", "compressed", "free")
+    slower = [t for t in larger if t.cost(objective) > middle.cost(objective)]
+    return planner.cascade(middle.recipe, slower[0].recipe, _MIDDLE_SHARE) if slower else None
+
+
+def _climb(state: SearchState, first: Recipe, rest: Recipe) -> None:
+    """More rows for the tiny model after a success, fewer after a failure."""
     at, tried = _START, set[int]()
     while 0 <= at < len(_SHARES) and at not in tried and state.clock.search_left_s > 0:
         tried.add(at)
-        trial = state.try_("cascade", planner.cascade(first, second, _SHARES[at]), "cascade")
+        trial = state.try_("cascade", planner.cascade(first, rest, _SHARES[at]), "cascade")
         at += 1 if state.may_keep(trial) else -1

@@ -67,7 +67,7 @@ def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
 
 
 def _wants_cascade(state: SearchState) -> bool:
-    return state.budget.ranks_by is Objective.THROUGHPUT and state.context.can_be_sure
+    return state.budget.ranks_by is Objective.THROUGHPUT
 
 
 def _distil(state: SearchState, runtime: Recipe, recipe: Recipe, share: float) -> Trial | None:

@@ -69,11 +69,6 @@ class Context:
         return replace(self, train=replace(self.train, latency=table))
 
     @property
-    def can_be_sure(self) -> bool:
-        """Whether answers have a confidence; those of a regression have none."""
-        return self.problem is not Problem.REGRESSION
-
-    @property
     def block_tokens(self) -> int:
         """Room of a packed block: nearly all training rows fit, two of the usual length do."""
         lengths = self.train.rows.lengths

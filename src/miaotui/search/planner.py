@@ -12,9 +12,10 @@ from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
 from miaotui.engines.tensorrt import TensorRtEngine
 from miaotui.engines.torch import TorchEngine
+from miaotui.engines.torch_compile import TorchCompileEngine
 from miaotui.errors import EngineUnavailable
 from miaotui.hardware import Machine
-from miaotui.recipe import FirstStage, Recipe, Step
+from miaotui.recipe import FrontStage, Recipe, Step
 from miaotui.recovery.settings import Distillation
 from miaotui.search.context import Context
 from miaotui.search.trials import Trial
@@ -40,6 +41,11 @@ def usable_engines(machine: Machine, wanted: Sequence[str] | None) -> tuple[str,
         if reasons[name]:
             raise EngineUnavailable(f"{reasons[name]}; engines here: {', '.join(here)}")
     return tuple(wanted) if wanted else here
+
+
+def tried_unasked(engines: Sequence[str]) -> tuple[str, ...]:
+    """Those of the engines that a search tries where nobody asked for them by name."""
+    return tuple(name for name in engines if ENGINES[name].by_default)
 
 
 def original_recipe(engines: Sequence[str]) -> Recipe:
@@ -97,12 +103,21 @@ def _torch_moves(context: Context) -> Iterator[Recipe]:
         yield Recipe(steps=(BFloat16(),), engine=TorchEngine(layout=_usual_layout(context)))
 
 
+def _torch_compile_moves(context: Context) -> Iterator[Recipe]:
+    compiled = TorchCompileEngine(layout=_usual_layout(context))
+    yield Recipe(steps=(Int8Dynamic(),), engine=compiled)
+    if context.machine.computes_bf16:
+        yield Recipe(steps=(BFloat16(),), engine=compiled)
+    yield Recipe(engine=compiled)
+
+
 _FIRST_MOVES: dict[str, Callable[[Context], Iterator[Recipe]]] = {
     "native": _native_moves,
     "openvino": _openvino_moves,
     "onnxruntime": _onnxruntime_moves,
     "tensorrt": _tensorrt_moves,
     "torch": _torch_moves,
+    "torch-compile": _torch_compile_moves,
 }
 
 
@@ -219,9 +234,10 @@ def _first_layers(runtime: Recipe, layers: int, *more: Step) -> Recipe:
     return runtime.model_copy(update={"steps": steps})
 
 
-def cascade(first: Recipe, second: Recipe, answers: float) -> Recipe:
-    stage = FirstStage(answers=answers, steps=first.steps, engine=first.engine)
-    return second.model_copy(update={"first": stage})
+def cascade(first: Recipe, rest: Recipe, answers: float) -> Recipe:
+    """A model in front of another, or of another cascade."""
+    stage = FrontStage(answers=answers, steps=first.steps, engine=first.engine)
+    return rest.model_copy(update={"stages": (stage, *rest.stages)})
 
 
 def before_quantizing(runtime: Recipe, *shaping: Step) -> Recipe:

@@ -90,7 +90,7 @@ def outgrown(recipe: Recipe, context: Context, seconds: float | None) -> bool:
         done.append(step)
         if isinstance(step, Distillation) and _too_short(_folder(context, done), seconds):
             return True
-    return recipe.first is not None and outgrown(recipe.first.recipe, context, seconds)
+    return any(outgrown(stage.recipe, context, seconds) for stage in recipe.stages)
 
 
 def _too_short(folder: Path, seconds: float | None) -> bool:
