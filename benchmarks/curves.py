@@ -4,11 +4,11 @@
 
 Random weights in the shapes of a BERT with heads of 32 and an inner width of four times the hidden
 one; `native` in int8-dynamic, and OpenVINO in int8-static with buckets of fixed lengths. Everything
-else stands as in MiniLM-L6: 6 layers, hidden 384, 64 rows of 27 tokens, all cores. Points are visited
-in a new order each round. Beside the times: the operations of all products, what share of the
-processor's int8 ceiling that is (ceiling.cpp, registers only), and for the curves that should be
-straight the line through them and how much of the variance it explains. Result: results/curves.json,
-results/curves.svg.
+else stands as in MiniLM-L6: 6 layers, hidden 384, 64 rows of 27 tokens, all cores. Points are
+visited in a new order each round. Beside the times: the operations of all products, what share of
+the processor's int8 ceiling that is (ceiling.cpp, registers only), and for the curves that should
+be straight the line through them and how far off it the furthest point is.
+Result: results/curves.json, results/curves.svg.
 """
 
 import argparse

@@ -31,7 +31,7 @@ class ErrorCurve(BaseModel):
     errors: tuple[float, ...] = Field(min_length=1)
 
     def predict(self, answers: Float32[ndarray, " rows"]) -> ndarray:
-        return np.interp(answers, self.answers, self.errors)
+        return np.interp(answers, self.answers, self.errors)  # type: ignore[no-any-return]
 
 
 def fit_error_curve(
@@ -121,8 +121,7 @@ class Cascade(RowRunner):
     def _sure(self, stage: Stage, logits: Float32[ndarray, "rows labels"]) -> Bool[ndarray, " r"]:
         if not len(logits):
             return np.zeros(0, dtype=bool)
-        found = confidence(self.facts.problem, logits, stage.curve) >= stage.threshold
-        return found  # type: ignore[no-any-return]
+        return confidence(self.facts.problem, logits, stage.curve) >= stage.threshold
 
 
 def confidence(
@@ -134,7 +133,7 @@ def confidence(
     if problem is Problem.REGRESSION:
         if curve is None:
             raise RecipeError("a cascade of a regression needs the error of its answers")
-        return -curve.predict(logits[:, 0]).astype(np.float32)  # type: ignore[no-any-return]
+        return -curve.predict(logits[:, 0]).astype(np.float32)
     if problem is Problem.MULTI_LABEL:
         return np.abs(logits).min(axis=1)  # type: ignore[no-any-return]
     best = np.sort(logits, axis=1)

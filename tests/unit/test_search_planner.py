@@ -7,7 +7,6 @@ import pytest
 import yaml
 
 import tiny_context
-import tiny_encoder
 from miaotui.budget import Objective
 from miaotui.engines.layouts import Packed, Padded
 from miaotui.engines.native import NativeEngine
@@ -19,7 +18,6 @@ from miaotui.recipe import FrontStage, Recipe, read_recipe
 from miaotui.recovery.settings import Distillation
 from miaotui.search import planner
 from miaotui.search.trials import Trial
-from miaotui.tasks.text_classification import Problem
 from miaotui.techniques import BFloat16, DropLayers, Int8Dynamic, Int8Static, PruneStructure
 
 ENGINES = ("torch", "onnxruntime", "openvino")

@@ -139,7 +139,7 @@ def _examples(torch: Any, names: list[str], most_tokens: int) -> tuple[Any, Any]
 
 def _loaded(path: Path, streams: int) -> Any:
     """Callable by so many threads at once."""
-    from torch._inductor.package import load_package
+    from torch._inductor.package import load_package  # type: ignore[attr-defined]
 
     try:
         return load_package(str(path), num_runners=streams)

@@ -28,6 +28,9 @@ def narrow_(module: nn.Module, kinds: Mapping[str, Kind]) -> None:
 class BFloat16Linear(nn.Module):
     """Rounds its inputs and weights to bf16; its outputs are fp32."""
 
+    weight: Tensor
+    bias: Tensor | None
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.register_buffer("weight", linear.weight.detach().bfloat16())
@@ -40,6 +43,10 @@ class BFloat16Linear(nn.Module):
 
 class Int8Linear(nn.Module):
     """int8 weights with a scale per output, inputs quantized token by token as they come."""
+
+    codes: Tensor
+    scales: Tensor
+    bias: Tensor
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
