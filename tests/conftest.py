@@ -11,11 +11,18 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 
 from demand import missing
+from miaotui.paths import CACHE_VARIABLE
 from miaotui.quiet import silence_telemetry
 
 silence_telemetry()
 
 _BROWSERS = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is made for this host lies where the tests' other files do, and goes with them."""
+    os.environ[CACHE_VARIABLE] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

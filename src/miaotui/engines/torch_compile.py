@@ -69,29 +69,27 @@ class TorchCompileEngine(BatchedEngine):
                 f"{folder} cannot be opened by torch-compile: {first_line(error)}"
             ) from error
         threads = self.threads_per_stream(cores)
-        path = _cached(folder, threads)
+        path = _cached(folder)
         if not path.exists():
             sys.stderr.write("torch-compile: compiling for this processor, once; about a minute\n")
-            _compile(model, kinds, most_tokens, threads, path)
+            _compile(model, kinds, most_tokens, path)
         runner = TorchRunner(_loaded(path, self.streams), input_names(model), False, threads)
         return Session(runner, self.layout, self.streams)
 
 
-def _cached(folder: Path, threads: int) -> Path:
-    """Where the native code lies for these very files, this torch, processor and threads."""
+def _cached(folder: Path) -> Path:
+    """Where the native code lies for these very files, this torch and this processor."""
     machine, digest = probe(), hashlib.sha256()
     for path in sorted(folder.iterdir()):
         digest.update(path.name.encode())
         with path.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
-    facts = [machine.versions["torch"], machine.cpu_model, machine.isa, threads]
+    facts = [machine.versions["torch"], machine.cpu_model, machine.isa]
     digest.update(json.dumps(facts).encode())
     return cache_folder("torch-compile") / f"{digest.hexdigest()[:24]}.pt2"
 
 
-def _compile(
-    model: "Model", kinds: dict[str, Kind], most_tokens: int, threads: int, path: Path
-) -> None:
+def _compile(model: "Model", kinds: dict[str, Kind], most_tokens: int, path: Path) -> None:
     """Writes the package at `path`, whole or not at all."""
     import torch
 
@@ -110,7 +108,7 @@ def _compile(
             torch._inductor.aoti_compile_and_package(
                 program,
                 package_path=str(draft),
-                inductor_configs={"freezing": True, "cpp.threads": threads},
+                inductor_configs={"freezing": True, "cpp.dynamic_threads": True},
             )
         draft.replace(path)
     except Exception as error:  # the compiler's own errors have no common base
