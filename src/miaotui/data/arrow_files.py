@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
-from miaotui.data.tables import Table, read_utf8
+from miaotui.data.table import Table, read_utf8
 from miaotui.errors import DataError
 
 _ARROW_FILE_MAGIC = b"ARROW1"

@@ -9,7 +9,8 @@ from numpy import ndarray
 
 from miaotui.data.columns import Columns, find_columns
 from miaotui.data.label_cells import Label, labels_from_cells, listed_rows
-from miaotui.data.tables import Table, read_table
+from miaotui.data.table import Table
+from miaotui.data.tables import read_table
 from miaotui.errors import DataError
 from miaotui.tasks.base import Text
 

@@ -1,0 +1,154 @@
+"""CSV, TSV, JSON, JSON lines and plain text, as columns of cells."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from miaotui.data.table import Table, read_utf8
+from miaotui.errors import DataError
+
+PLAIN_TEXT_COLUMN = "text"
+
+
+def read_plain_text(path: Path) -> Table:
+    lines = read_utf8(path).removesuffix("\n").split("\n")
+    texts = [line.removesuffix("\r") for line in lines]
+    return Table((PLAIN_TEXT_COLUMN,), lambda _: texts, typed=False)
+
+
+def _read_csv(path: Path) -> Table:
+    return _read_delimited(path, ",")
+
+
+def _read_tsv(path: Path) -> Table:
+    return _read_delimited(path, "\t")
+
+
+def _read_delimited(path: Path, delimiter: str) -> Table:
+    records = _records(path, read_utf8(path), delimiter)
+    names = _header(path, next(records, []))
+    columns: tuple[list[str], ...] = tuple([] for _ in names)
+    for record in records:
+        for cells, cell in zip(columns, record, strict=True):
+            cells.append(cell)
+    by_name = dict(zip(names, columns, strict=True))
+    return Table(tuple(name for name in by_name if name), by_name.__getitem__, typed=False)
+
+
+def _header(path: Path, cells: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    if not any(names):
+        raise DataError(f"{path} has no header; its first line must name the columns")
+    _refuse_duplicates(path, names)
+    return names
+
+
+def _refuse_duplicates(path: Path, names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1 and name]
+    if twice:
+        raise DataError(f"{path}: two columns are named {twice[0]!r}; rename one of them")
+
+
+def _records(path: Path, text: str, delimiter: str) -> Iterator[list[str]]:
+    """Records as wide as the header; lines without any cell are skipped."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    width = 0
+    with _fields_up_to(len(text)):
+        while True:
+            first_line = reader.line_num + 1
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise DataError(
+                    f"{path}: the row that begins on line {first_line} is malformed ({error}); "
+                    'write a field with quotes in it as "said ""so"""'
+                ) from error
+            width = width or len(record)
+            if record and len(record) != width:
+                raise DataError(
+                    f"{path}: the row that begins on line {first_line} has {len(record)} fields "
+                    f'but the header has {width}; put a field that holds {delimiter!r} in "quotes"'
+                )
+            if record:
+                yield record
+
+
+@contextmanager
+def _fields_up_to(characters: int) -> Iterator[None]:
+    """Lets the csv module read long fields (it stops at 131,072 characters) and then undoes it."""
+    before = csv.field_size_limit()
+    csv.field_size_limit(max(before, characters + 1))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _read_json(path: Path) -> Table:
+    """A `.json` file: one array of objects, or one object a line."""
+    text = read_utf8(path)
+    if not text.lstrip().startswith("["):
+        return _json_table(path, _json_lines(path, text))
+    values = _parsed(path, text, 1)
+    for number, value in enumerate(values, start=1):
+        if not isinstance(value, dict):
+            raise DataError(
+                f"{path}: item {number} is not an object; "
+                'expected [{"text": "...", "label": "..."}, ...]'
+            )
+    return _json_table(path, values)
+
+
+def _read_json_lines(path: Path) -> Table:
+    return _json_table(path, _json_lines(path, read_utf8(path)))
+
+
+def _json_lines(path: Path, text: str) -> list[dict[str, object]]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        row = _parsed(path, line, number)
+        if not isinstance(row, dict):
+            raise DataError(
+                f"{path}: line {number} is not an object; "
+                'expected {"text": "...", "label": "..."} on every line'
+            )
+        rows.append(row)
+    return rows
+
+
+def _parsed(path: Path, text: str, first_line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = first_line + error.lineno - 1
+        raise DataError(
+            f"{path}: line {line} is not valid JSON ({error.msg}, column {error.colno}); "
+            "write one complete object a line"
+        ) from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
+        raise DataError(f"{path}: line {first_line} cannot be read as a row ({error})") from error
+
+
+def _json_table(path: Path, rows: Sequence[dict[str, object]]) -> Table:
+    names = tuple(dict.fromkeys(name for row in rows for name in row))
+    if not names:
+        raise DataError(f"{path} has no rows; give a file with at least one")
+    return Table(names, lambda name: [row.get(name) for row in rows])
+
+
+TEXT_READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".json": _read_json,
+}
