@@ -11,17 +11,18 @@ _MIDDLE_SHARE = 0.6
 
 
 def cascades(state: SearchState, small: Trial) -> None:
-    """In front of the best compressed model, of the best uncompressed one, and of a cascade of
-    both kinds."""
+    """In front of the best trained models (where there is none, of the best that needed no
+    training), of a cascade of two, and of the best uncompressed one."""
     if not small.ok:
         return
-    seconds = [*state.hopeful("recovered", "compressed")[:2], *state.leading("free")[:1]]
-    for second in seconds:
-        if second.recipe.key != small.recipe.key:
-            _climb(state, small.recipe, second.recipe)
+    trained = [t for t in state.hopeful("recovered") if t.recipe.key != small.recipe.key]
+    for second in trained[:2] or state.hopeful("compressed")[:1]:
+        _climb(state, small.recipe, second.recipe)
     rest = _of_two(state, small)
     if rest is not None:
         _climb(state, small.recipe, rest)
+    for second in state.leading("free")[:1]:
+        _climb(state, small.recipe, second.recipe)
 
 
 def _of_two(state: SearchState, small: Trial) -> Recipe | None:

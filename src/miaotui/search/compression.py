@@ -20,7 +20,7 @@ _SHORTEST_RECOVERY_S, _SHORTEST_SHARE = 20.0, 0.04
 _FREE_OF_TRAINING_SHARE = 0.6
 _TEACHER_SHARE = 0.25
 _BF16_GAIN = 1.5
-_SHARES, _TINY_SHARE, _SHARES_BESIDE_TINY = (0.5, 0.6, 0.9), 0.35, (0.45, 0.85)
+_SHARES, _TINY_SHARE, _SHARES_BESIDE_TINY = (0.5, 0.6, 0.9), 0.3, (0.45, 0.8)
 """Of the time left when each training begins; what is spared at the end is for the cascades."""
 
 
@@ -42,12 +42,12 @@ def compress(state: SearchState, runtime: Recipe) -> Trial | None:
 
 
 def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
-    """Half the time first, by pruning, or for latency by half the layers; then less and less of it
-    while that goes well, or once milder where it did not. A share of the time is for the tiny model
+    """To two fifths of the time first, by pruning, or for latency by half the layers; then less and
+    less of it while that goes well, or once milder where it did not. A share of the time is for the tiny model
     of a cascade, which only throughput gains by; it is returned."""
     seed, tries_tiny = state.context.seed, _wants_cascade(state)
     shares = _SHARES_BESIDE_TINY if tries_tiny else _SHARES
-    start, milder = planner.pruned(runtime, 0.5, seed), planner.pruned(runtime, 0.7, seed)
+    start, milder = planner.pruned(runtime, 0.4, seed), planner.pruned(runtime, 0.6, seed)
     if state.budget.ranks_by is Objective.LATENCY and len(state.context.model.encoder.layers) > 1:
         start, milder = planner.halved(state.context, runtime, seed), start
     distil = partial(_distil, state, runtime)

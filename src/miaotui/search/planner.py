@@ -28,7 +28,7 @@ from miaotui.techniques import (
     PruneStructure,
 )
 
-_TINY_LAYERS = 1
+_TINY_LAYERS, _TINY_EPOCHS, _TINY_RATE = 1, 6, 6e-4
 
 
 def usable_engines(machine: Machine, wanted: Sequence[str] | None) -> tuple[str, ...]:
@@ -217,8 +217,10 @@ def halved(context: Context, runtime: Recipe, seed: int) -> Recipe:
 
 
 def tiny(runtime: Recipe, seed: int) -> Recipe:
-    """The first layer alone, distilled: the first stage of a cascade."""
-    return _first_layers(runtime, _TINY_LAYERS, Distillation(seed=seed))
+    """The first layer alone, distilled for longer and at a higher rate than a deeper model would
+    bear: the first stage of a cascade."""
+    training = Distillation(seed=seed, epochs=_TINY_EPOCHS, learning_rate=_TINY_RATE)
+    return _first_layers(runtime, _TINY_LAYERS, training)
 
 
 def _first_layers(runtime: Recipe, layers: int, *more: Step) -> Recipe:

@@ -28,18 +28,34 @@ def realize(
 ) -> Model:
     """The model after every step; `seconds` bounds each recovery. A recovery that was finished in
     an earlier run is read back."""
-    model = context.model
-    done: list[Step] = []
-    for step in recipe.shaping:
-        done.append(step)
-        folder = _folder(context, done)
+    steps = recipe.shaping
+    model, begin = _recovered_before(steps, context, seconds)
+    for i, step in enumerate(steps[begin:], begin + 1):
         if isinstance(step, Distillation):
+            folder = _folder(context, steps[:i])
             model = _recovered(model, step, context, folder, seconds, progress)
         else:
             model = step.finish(step.prepare(model, context.train))
     for step in recipe.quantizing:
         model = step.finish(step.prepare(model, context.train))
     return model
+
+
+def _recovered_before(
+    steps: Sequence[Step], context: Context, seconds: float | None
+) -> tuple[Model, int]:
+    """The model after the last recovery that is stored with all before it, and how many steps that
+    took; what they were made of is not made again."""
+    stored: tuple[Path, int] | None = None
+    for i, step in enumerate(steps, 1):
+        if isinstance(step, Distillation):
+            folder = _folder(context, steps[:i])
+            if not (folder / SHAPE_FILE).exists() or _too_short(folder, seconds):
+                break
+            stored = folder, i
+    if stored is None:
+        return context.model, 0
+    return load_model(find_model(str(stored[0]))), stored[1]
 
 
 def _folder(context: Context, steps: Sequence[Step]) -> Path:
@@ -56,8 +72,6 @@ def _recovered(
     seconds: float | None,
     progress: Progress | None,
 ) -> Model:
-    if (folder / SHAPE_FILE).exists() and not _too_short(folder, seconds):
-        return load_model(find_model(str(folder)))
     use_threads(context.cores)
     rows, targets, labelled = _training_rows(context)
     recovered = distil(
