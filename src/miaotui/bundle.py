@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from miaotui.cascade import open_stages
+from miaotui.cascade import open_stages, read_stages
 from miaotui.engines import ENGINES, engine_adapter
 from miaotui.errors import BundleError, EngineUnavailable, ModelError, OutputError
 from miaotui.hardware import Machine, computes_bf16, probe
@@ -26,7 +26,7 @@ from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import open_task
 
 FORMAT = 2
-"""2: the stages of a cascade lie in stages/, before in first/; nothing else differs."""
+"""2: the stages of a cascade lie in stages/, before in first/."""
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.safetensors"
 
@@ -195,9 +195,11 @@ def open_bundle(bundle: Bundle, cores: int | None = None) -> Predictor:
         task = open_task(bundle.folder)
     except (ValidationError, ModelError) as error:
         raise BundleError(f"{bundle.folder}: {str(error).splitlines()[0]}") from error
-    reason = engine.unavailable(machine)
-    if reason is not None:
-        raise EngineUnavailable(f"{bundle.folder} runs on {engine.name}: {reason}; install it")
+    front = read_stages(bundle.folder)
+    for each in (engine, *(stage.engine for stage in (front.stages if front else ()))):
+        reason = each.unavailable(machine)
+        if reason is not None:
+            raise EngineUnavailable(f"{bundle.folder} runs on {each.name}: {reason}; install it")
     usable = min(cores or bundle.manifest["environment"]["cores"], machine.cores)
     session = open_stages(engine, bundle.folder, usable)
     return Predictor(task, session, bundle.differences(machine))

@@ -149,7 +149,7 @@ def write_stages(folder: Path, stages: Stages) -> None:
     (folder / STAGES_FILE).write_text(stages.model_dump_json(indent=1), encoding="utf-8")
 
 
-def _read_stages(folder: Path) -> Stages | None:
+def read_stages(folder: Path) -> Stages | None:
     """The stages in front in `folder`, None where there are none; strange ones are a
     BundleError."""
     path = folder / STAGES_FILE
@@ -163,9 +163,15 @@ def _read_stages(folder: Path) -> Stages | None:
 
 def open_stages(engine: Engine, folder: Path, cores: int) -> RowRunner:
     """What lies in `folder`: an engine's files, and stages in front of it if there are any."""
-    last = engine.open(folder / ENGINE_FOLDER, cores)
-    facts = _read_stages(folder)
-    if facts is None:
-        return last
-    front = [s.engine.open(stage_folder(folder, i), cores) for i, s in enumerate(facts.stages)]
-    return Cascade(front, last, facts)
+    facts = read_stages(folder)
+    places = [] if facts is None else [stage_folder(folder, i) for i in range(len(facts.stages))]
+    engines = [] if facts is None else [stage.engine for stage in facts.stages]
+    opened: list[RowRunner] = []
+    try:
+        for each, place in zip([*engines, engine], [*places, folder / ENGINE_FOLDER], strict=True):
+            opened.append(each.open(place, cores))
+    except BaseException:
+        for runner in opened:
+            runner.close()
+        raise
+    return opened[0] if facts is None else Cascade(opened[:-1], opened[-1], facts)

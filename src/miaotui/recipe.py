@@ -36,7 +36,7 @@ Step = Annotated[
     Discriminator(_step_kind),
 ]
 Quantization = Int8Dynamic | Int8Static | BFloat16
-MOST_FRONT_STAGES = 2
+_MOST_FRONT_STAGES = 2
 
 
 class FrontStage(BaseModel):
@@ -64,7 +64,7 @@ class Recipe(BaseModel):
 
     steps: tuple[Step, ...] = ()
     engine: Engine
-    stages: tuple[FrontStage, ...] = Field(default=(), max_length=MOST_FRONT_STAGES)
+    stages: tuple[FrontStage, ...] = Field(default=(), max_length=_MOST_FRONT_STAGES)
 
     @property
     def key(self) -> str:
@@ -125,6 +125,9 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"recipe {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    # A single first stage, or none, as recipes were written before there were three stages.
+    if isinstance(content, dict) and content.pop("first", None) is not None:
+        raise RecipeError(f"recipe {path}: `first` became `stages`, a list of stages in front")
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:

@@ -84,6 +84,15 @@ def test_a_newer_format_says_what_to_do(bundle: Path) -> None:
         read_bundle(bundle)
 
 
+def test_a_cascade_of_the_older_format_is_not_opened_as_its_last_stage(bundle: Path) -> None:
+    path = bundle / MANIFEST_FILE
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    older = manifest | {"format": 1, "files": manifest["files"] | {"first.json": "0"}}
+    path.write_text(json.dumps(older), encoding="utf-8")
+    with pytest.raises(BundleError, match="run miaotui optimize again"):
+        read_bundle(bundle)
+
+
 def test_not_a_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="not a bundle"):
         read_bundle(tmp_path)

@@ -116,6 +116,30 @@ def test_a_narrow_failure_on_few_rows_may_still_be_tested() -> None:
     assert frozen_candidates([ORIGINAL, narrow, clear], ORIGINAL, BUDGET, ROWS)[1:] == [narrow]
 
 
+def test_what_keeps_the_limit_is_promising_however_strict_the_gate() -> None:
+    strict = Budget(max_drop=0.01, strict=True)
+    kept = trial(1, 400, 0.08, drop=0.005)
+    assert chance(kept, strict, ROWS) < 0.3
+    assert promising(kept, strict, ROWS)
+
+
+def test_a_measured_error_of_the_drop_goes_before_one_guessed_from_answers() -> None:
+    """A regression's divergence is no share of rows."""
+    guessed = trial(1, 400, 0.2, drop=0.013)
+    measured = trial(1, 400, 0.2, drop=0.013, drop_error=0.001)
+    assert promising(guessed, BUDGET, ROWS)
+    assert not promising(measured, BUDGET, ROWS)
+
+
+def test_with_a_target_p99_a_narrow_failure_does_not_stand_before_one_that_keeps_the_limit() -> (
+    None
+):
+    budget = Budget(max_drop=0.01, target_p99_ms=4.0)
+    narrow, kept = trial(1, 300, 0.08, drop=0.012), trial(2, 300, 0.09)
+    assert promising(narrow, budget, ROWS)
+    assert frozen_candidates([ORIGINAL, narrow, kept], ORIGINAL, budget, ROWS) == [ORIGINAL, kept]
+
+
 def test_what_fails_or_does_not_fit_is_never_promising() -> None:
     limited = Budget(max_drop=0.01, max_memory_bytes=5 * 10**8)
     assert not promising(trial(1, 200, 0.02, error="no"), BUDGET, ROWS)

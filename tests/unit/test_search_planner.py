@@ -135,6 +135,12 @@ def test_a_cascade_has_at_most_three_stages(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(three.to_yaml(), encoding="utf-8")
     assert read_recipe(path) == three
+    older = three.model_dump(mode="json") | {"first": None}
+    path.write_text(yaml.safe_dump(older), encoding="utf-8")
+    assert read_recipe(path) == three
+    path.write_text(yaml.safe_dump(older | {"first": {"answers": 0.5}}), encoding="utf-8")
+    with pytest.raises(RecipeError, match="`first` became `stages`"):
+        read_recipe(path)
     four = three.model_dump(mode="json")
     four["stages"].append(four["stages"][0])
     path.write_text(yaml.safe_dump(four), encoding="utf-8")

@@ -30,7 +30,7 @@ class Runner(Protocol):
 
 
 class RowRunner(Protocol):
-    """Runs encoded rows, whatever is behind it: one session, or a cascade of two."""
+    """Runs encoded rows, whatever is behind it: one session, or a cascade."""
 
     def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]: ...
 
@@ -92,8 +92,9 @@ class EngineBase(BaseModel, ABC):
     package: ClassVar[str]
     """What must be installed, by the name that `Machine.versions` has for it."""
 
-    by_default: ClassVar[bool] = True
-    """Whether a search tries it unasked."""
+    builds_fast: ClassVar[bool] = True
+    """Whether a model is lowered in seconds. An engine that takes longer is tried only where it is
+    asked for by name, and nothing is pruned against it."""
 
     name: str
     threads: int | None = Field(default=None, ge=1)

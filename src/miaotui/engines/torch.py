@@ -1,6 +1,7 @@
 """PyTorch eager: runs every model, in fp32, or in bf16 where the model's precision says so."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -49,7 +50,7 @@ class TorchEngine(BatchedEngine):
         except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
             raise BundleError(f"{folder} cannot be opened by torch: {first_line(error)}") from error
         threads = self.threads_per_stream(cores)
-        runner = TorchRunner(model.module, input_names(model), bf16, threads)
+        runner = TorchRunner(self.name, model.module, input_names(model), bf16, threads)
         return Session(runner, self.layout, self.streams)
 
 
@@ -63,10 +64,13 @@ def input_names(model: "Model") -> list[str]:
 class TorchRunner:
     """Runs a module, or what was compiled of one, on torch's threads."""
 
-    def __init__(self, module: Any, inputs: list[str], bf16: bool, threads: int) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917  (what a session fixes)
+        self, engine: str, module: Any, inputs: Sequence[str], bf16: bool, threads: int
+    ) -> None:
         import torch
 
         self._torch = torch
+        self._engine = engine
         self._module = module
         self._inputs = inputs
         self._bf16 = bf16
@@ -81,4 +85,4 @@ class TorchRunner:
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
                 return self._module(*tensors).float().numpy()  # type: ignore[no-any-return]
         except (RuntimeError, IndexError) as error:
-            raise EngineFailed(f"torch: {first_line(error)}") from error
+            raise EngineFailed(f"{self._engine}: {first_line(error)}") from error

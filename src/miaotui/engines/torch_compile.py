@@ -1,8 +1,8 @@
 """PyTorch compiled ahead of time by Inductor, weights frozen: fp32, bf16, int8-dynamic.
 
-What `build` writes is the model. It is compiled when it is first opened on a host, which takes half
-a minute to minutes and a C++ compiler, and what comes of it stays in the user's cache: native code
-for this processor, never part of a bundle.
+What `build` writes is the model. It is compiled for this host, which takes a C++ compiler and half
+a minute or more, and the native code stays in the user's cache: it is never part of a bundle, and a
+bundle that comes from elsewhere is compiled when it is first opened.
 """
 
 import hashlib
@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from miaotui.engines.base import BatchedEngine, Session
 from miaotui.engines.torch import TorchRunner, input_names
@@ -26,13 +28,27 @@ if TYPE_CHECKING:
 FACTS_FILE = "torch-compile.json"
 _KINDS = frozenset({Kind.FP32, Kind.BF16, Kind.INT8_DYNAMIC})
 _MOST_BLOCKS = 1 << 16
+_OPTIONS = {"freezing": True, "cpp.dynamic_threads": True}
+_EDITION = 1
+"""Part of the cache's keys: to be raised with any change of what is compiled of a model."""
+_MOST_KEPT = 16
+
+
+class _Facts(BaseModel):
+    """What stands beside the model: the precision of its linears, and what its module takes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    linears: dict[str, Kind]
+    inputs: tuple[str, ...]
+    max_tokens: int
 
 
 class TorchCompileEngine(BatchedEngine):
     """Every shape runs the same code: nothing is compiled while a bundle serves."""
 
     package: ClassVar[str] = "torch"
-    by_default: ClassVar[bool] = False
+    builds_fast: ClassVar[bool] = False
     name: Literal["torch-compile"] = "torch-compile"
 
     @classmethod
@@ -50,83 +66,100 @@ class TorchCompileEngine(BatchedEngine):
         self.check_layout(model)
         self.check_readout(model, frozenset({Readout.FIRST, Readout.MEAN}))
         save_model(model, folder)
-        facts = {
-            "linears": {name: linear.kind for name, linear in model.precision.items()},
-            "max_tokens": model.task.max_tokens,
-        }
-        (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+        facts = _Facts(
+            linears={name: linear.kind for name, linear in model.precision.items()},
+            inputs=tuple(input_names(model)),
+            max_tokens=model.task.max_tokens,
+        )
+        (folder / FACTS_FILE).write_text(facts.model_dump_json(indent=1), encoding="utf-8")
+        _compiled(folder, facts)
 
     def open(self, folder: Path, cores: int) -> Session:
-        from miaotui.models.load import find_model, load_model
-
         try:
-            facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
-            kinds = {str(name): Kind(kind) for name, kind in facts["linears"].items()}
-            most_tokens = int(facts["max_tokens"])
-            model = load_model(find_model(str(folder)))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError) as error:
+            text = (folder / FACTS_FILE).read_text(encoding="utf-8")
+            facts = _Facts.model_validate_json(text)
+            package = _loaded(_compiled(folder, facts), self.streams)
+        except (OSError, ValidationError, ModelError) as error:
             raise BundleError(
-                f"{folder} cannot be opened by torch-compile: {first_line(error)}"
+                f"{folder} cannot be opened by {self.name}: {first_line(error)}"
             ) from error
         threads = self.threads_per_stream(cores)
-        path = _cached(folder)
-        if not path.exists():
-            sys.stderr.write("torch-compile: compiling for this processor, once; about a minute\n")
-            _compile(model, kinds, most_tokens, path)
-        runner = TorchRunner(_loaded(path, self.streams), input_names(model), False, threads)
+        runner = TorchRunner(self.name, package, facts.inputs, False, threads)
         return Session(runner, self.layout, self.streams)
 
 
-def _cached(folder: Path) -> Path:
-    """Where the native code lies for these very files, this torch and this processor."""
+def _compiled(folder: Path, facts: _Facts) -> Path:
+    """The native code of what lies in `folder`, from the cache or made now; several processes that
+    want the same wait for one of them."""
+    from filelock import FileLock
+
+    path = cache_folder("torch-compile") / f"{_key(folder)}.pt2"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if path.exists():
+            os.utime(path)  # the least recently used are removed
+        else:
+            _compile(folder, facts, path)
+    return path
+
+
+def _key(folder: Path) -> str:
+    """Of these very files, this torch, this processor."""
     machine, digest = probe(), hashlib.sha256()
     for path in sorted(folder.iterdir()):
         digest.update(path.name.encode())
         with path.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
-    facts = [machine.versions["torch"], machine.cpu_model, machine.isa]
-    digest.update(json.dumps(facts).encode())
-    return cache_folder("torch-compile") / f"{digest.hexdigest()[:24]}.pt2"
+    made_by = [_EDITION, _OPTIONS, machine.versions["torch"], machine.cpu_model, machine.isa]
+    digest.update(json.dumps(made_by).encode())
+    return digest.hexdigest()[:24]
 
 
-def _compile(model: "Model", kinds: dict[str, Kind], most_tokens: int, path: Path) -> None:
+def _compile(folder: Path, facts: _Facts, path: Path) -> None:
     """Writes the package at `path`, whole or not at all."""
     import torch
+    from torch._inductor.utils import fresh_cache
 
     from miaotui.engines.torch_linears import narrow_
+    from miaotui.models.load import find_model, load_model
 
-    module = model.module.eval()
-    narrow_(module, kinds)
+    module = load_model(find_model(str(folder))).module.eval()
+    narrow_(module, facts.linears)
+    sys.stderr.write("torch-compile: compiling for this processor; about a minute\n")
+    examples, shapes = _examples(torch, facts)
     draft = path.with_suffix(f".{os.getpid()}.pt2")
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    # its own place for sources is a guessable one under /tmp
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(draft.parent / "inductor"))
-    examples, shapes = _examples(torch, input_names(model), most_tokens)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), fresh_cache():  # its own place for sources is a guessable one
             program = torch.export.export(module, examples, dynamic_shapes=shapes, strict=False)
             torch._inductor.aoti_compile_and_package(
-                program,
-                package_path=str(draft),
-                inductor_configs={"freezing": True, "cpp.dynamic_threads": True},
+                program, package_path=str(draft), inductor_configs=_OPTIONS
             )
         draft.replace(path)
     except Exception as error:  # the compiler's own errors have no common base
         raise EngineFailed(f"torch-compile: {first_line(error)}") from error
     finally:
         draft.unlink(missing_ok=True)
+    _forget_old(path.parent)
 
 
-def _examples(torch: Any, names: list[str], most_tokens: int) -> tuple[Any, Any]:
+def _forget_old(folder: Path) -> None:
+    """A search compiles many models, of which one is kept."""
+    found = sorted(folder.glob("*.pt2"), key=lambda path: path.stat().st_mtime)
+    for path in found[:-_MOST_KEPT]:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _examples(torch: Any, facts: _Facts) -> tuple[Any, Any]:
     """Inputs to trace with, each of its own memory and no size of 1, and which sizes are free."""
-    blocks, tokens, readouts = 2, min(7, most_tokens), 3
+    blocks, tokens, readouts = 2, min(7, facts.max_tokens), 3
     free = {
         "blocks": torch.export.Dim("blocks", min=1, max=_MOST_BLOCKS),
-        "tokens": torch.export.Dim("tokens", min=1, max=most_tokens),
-        "readouts": torch.export.Dim("readouts", min=1, max=most_tokens),
+        "tokens": torch.export.Dim("tokens", min=1, max=facts.max_tokens),
+        "readouts": torch.export.Dim("readouts", min=1, max=facts.max_tokens),
     }
     examples, shapes = [], []
-    for name in names:
+    for name in facts.inputs:
         size = readouts if name == "readout" else tokens
         start = torch.ones if name in ("segments", "mask") else torch.zeros
         examples.append(start(blocks, size, dtype=torch.long))

@@ -30,7 +30,6 @@ from miaotui.models.shape import EncoderShape, shape_from_json, shape_to_json
 from miaotui.recipe import Recipe
 from miaotui.search.context import Context, write_json
 from miaotui.search.realize import Progress, realize
-from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import Problem
 from miaotui.techniques import PruneStructure
 
@@ -120,30 +119,38 @@ def _build_front(
     """Each stage gets the validation rows that the ones before it leave; its threshold is what the
     asked share of them reaches."""
     rows, found = context.validation.rows, []
+    better = _last_answers(recipe, context, folder)
+    waiting = np.arange(len(rows))
     for number, stage in enumerate(recipe.stages):
         model = realize(stage.recipe, context, seconds, progress)
         session = build_and_open(stage.engine, model, context, stage_folder(folder, number))
-        logits = session.run(rows)
+        logits = session.run(rows.select(waiting))
         session.close()
-        curve = None
-        if context.problem is Problem.REGRESSION:
-            curve = fit_error_curve(logits[:, 0], _last_answers(recipe, context, folder, rows))
+        curve = None if better is None else fit_error_curve(logits[:, 0], better[waiting])
         sure = confidence(context.problem, logits, curve)
         threshold = float(np.quantile(sure, 1 - stage.answers))
         found.append(Stage(engine=stage.engine, threshold=threshold, curve=curve))
-        rows = rows.select(np.flatnonzero(sure < threshold))
-        if not len(rows):
-            raise RecipeError(f"no validation row is left after stage {number + 1} of the cascade")
+        left = waiting[sure < threshold]
+        if not len(left):
+            raise RecipeError(
+                f"stage {number + 1} of the cascade is equally sure of all {len(waiting)} "
+                "validation rows that reach it; give more rows, or leave it out"
+            )
+        waiting = left
     write_stages(folder, Stages(problem=context.problem, stages=tuple(found)))
 
 
 def _last_answers(
-    recipe: Recipe, context: Context, folder: Path, rows: EncodedRows
-) -> Float32[ndarray, " rows"]:
-    """What the last stage answers, of a regression."""
-    last = recipe.engine.open(folder / ENGINE_FOLDER, context.cores)
-    found = last.run(rows)[:, 0]
-    last.close()
+    recipe: Recipe, context: Context, folder: Path
+) -> Float32[ndarray, " rows"] | None:
+    """What the last stage answers on validation rows, of a regression; labels are not judged by
+    it."""
+    if context.problem is not Problem.REGRESSION:
+        return None
+    with _failures_of(recipe.engine):
+        last = recipe.engine.open(folder / ENGINE_FOLDER, context.cores)
+        found = last.run(context.validation.rows)[:, 0]
+        last.close()
     return found
 
 

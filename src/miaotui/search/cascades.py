@@ -15,7 +15,7 @@ def cascades(state: SearchState, small: Trial) -> None:
     training), of a cascade of two, and of the best uncompressed one."""
     if not small.ok:
         return
-    trained = [t for t in state.hopeful("recovered") if t.recipe.key != small.recipe.key]
+    trained = [t for t in state.hopeful("recovered") if t.recipe != small.recipe]
     for second in trained[:2] or state.hopeful("compressed")[:1]:
         _climb(state, small.recipe, second.recipe)
     rest = _of_two(state, small)
@@ -29,12 +29,14 @@ def _of_two(state: SearchState, small: Trial) -> Recipe | None:
     """The fastest trained model, which may lose too much by itself, before the next larger one that
     does not."""
     trained = [t for t in state.trials if t.origin == "recovered" and t.ok]
-    trained = [t for t in trained if t.recipe.key != small.recipe.key]
+    trained = [t for t in trained if t.recipe != small.recipe]
     if not trained:
         return None
     objective = state.budget.ranks_by
     middle = min(trained, key=lambda t: t.cost(objective))
-    larger = state.hopeful("recovered", "compressed", "free")
+    larger = [
+        t for t in state.hopeful("recovered", "compressed", "free") if t.recipe != small.recipe
+    ]
     slower = [t for t in larger if t.cost(objective) > middle.cost(objective)]
     return planner.cascade(middle.recipe, slower[0].recipe, _MIDDLE_SHARE) if slower else None
 

@@ -26,6 +26,9 @@ _SHARES, _TINY_SHARE, _SHARES_BESIDE_TINY = (0.5, 0.6, 0.9), 0.3, (0.45, 0.8)
 
 def compress(state: SearchState, runtime: Recipe) -> Trial | None:
     """Tries smaller models in the runtime; returns the tiny one, if a cascade may start with it."""
+    if not runtime.engine.builds_fast:
+        state.notes.append(f"nothing was pruned: {runtime.engine.name} takes long to time a block")
+        return None
     seconds = min(_LONGEST_TABLE_S, 0.1 * state.clock.budget_s, state.clock.search_left_s)
     if seconds < _SHORTEST_TABLE_S:
         state.notes.append("no time was left to prune: give a longer --time-budget")
@@ -43,8 +46,8 @@ def compress(state: SearchState, runtime: Recipe) -> Trial | None:
 
 def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
     """To two fifths of the time first, by pruning, or for latency by half the layers; then less and
-    less of it while that goes well, or once milder where it did not. A share of the time is for the tiny model
-    of a cascade, which only throughput gains by; it is returned."""
+    less of it while that goes well, or once milder where it did not. A share of the time is for the
+    tiny model of a cascade, which only throughput gains by; it is returned."""
     seed, tries_tiny = state.context.seed, _wants_cascade(state)
     shares = _SHARES_BESIDE_TINY if tries_tiny else _SHARES
     start, milder = planner.pruned(runtime, 0.4, seed), planner.pruned(runtime, 0.6, seed)
@@ -67,7 +70,8 @@ def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
 
 
 def _wants_cascade(state: SearchState) -> bool:
-    return state.budget.ranks_by is Objective.THROUGHPUT
+    layers = len(state.context.model.encoder.layers)
+    return state.budget.ranks_by is Objective.THROUGHPUT and layers > planner.TINY_LAYERS
 
 
 def _distil(state: SearchState, runtime: Recipe, recipe: Recipe, share: float) -> Trial | None:

@@ -14,6 +14,7 @@ from miaotui.predictor import Predictor
 from miaotui.recipe import Recipe
 from miaotui.search.build import build_recipe, folder_bytes, open_recipe
 from miaotui.search.context import Context, Judged
+from miaotui.search.front import ONE_SIDED_95
 from miaotui.search.memory import serving_memory_bytes
 from miaotui.search.realize import Progress, outgrown
 from miaotui.search.trials import Origin, Trial, TrialStore
@@ -84,6 +85,7 @@ def _measure(recipe: Recipe, context: Context, folder: Path, look: Look) -> dict
     return {
         "quality": report.optimized,
         "drop": report.drop,
+        "drop_error": (report.upper_bound_95 - report.drop) / ONE_SIDED_95,
         "same_answers": same_answers(context.problem, chosen.original, logits),
         "divergence": _divergence(context.problem, chosen, logits),
         "throughput_rows_per_s": throughput,

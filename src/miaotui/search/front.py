@@ -9,7 +9,7 @@ from miaotui.budget import Budget
 from miaotui.search.trials import Trial
 
 _MOST_FROZEN = 5
-_ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
+ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
 _WORTH_A_TEST = 0.3
 """The least chance to keep the limit with which a trial is built upon and may reach the gate."""
 
@@ -24,11 +24,10 @@ def allowed(trial: Trial, budget: Budget) -> bool:
 def promising(trial: Trial, budget: Budget, rows: int) -> bool:
     """Whether a trial may yet keep the limits on test rows, though it narrowly failed on the `rows`
     selection rows; 0% asks for equal answers."""
-    if not trial.ok or not fits_memory(trial, budget):
-        return False
-    if budget.max_drop == 0:
-        return trial.same_answers
-    return chance(trial, budget, rows) >= _WORTH_A_TEST
+    if allowed(trial, budget):
+        return True
+    may = trial.ok and fits_memory(trial, budget) and budget.max_drop > 0
+    return may and chance(trial, budget, rows) >= _WORTH_A_TEST
 
 
 def fits_memory(trial: Trial, budget: Budget) -> bool:
@@ -64,7 +63,7 @@ def frozen_candidates(
         if original.p99_ms <= budget.target_p99_ms:
             return [original]
         meeting = [t for t in kept if t.p99_ms <= budget.target_p99_ms]
-        meeting.sort(key=lambda t: (t.divergence, t.cost(budget.ranks_by)))
+        meeting.sort(key=lambda t: (not allowed(t, budget), t.divergence, t.cost(budget.ranks_by)))
         return [original, *meeting[:1]]
     faster = [t for t in kept if t.cost(budget.ranks_by) < original.cost(budget.ranks_by)]
     steps = ladder(faster, budget)[::-1]
@@ -88,12 +87,19 @@ def expected_gain(choice: Sequence[Trial], original: Trial, budget: Budget, rows
 
 def chance(trial: Trial, budget: Budget, rows: int) -> float:
     """That a trial keeps the limit on test rows. Its drop there is taken to be normal around the
-    one on selection rows, and to stray as far as answers differ on two splits of `rows` rows."""
+    one on selection rows, and to stray as far as two drops on `rows` rows do from each other."""
     if budget.max_drop == 0:
         return 1.0
-    stray = math.sqrt(max(trial.divergence, 1 / rows) / rows)
-    limit = budget.max_drop - (_ONE_SIDED_95 * stray if budget.strict else 0.0)
+    stray = _drop_error(trial, rows)
+    limit = budget.max_drop - (ONE_SIDED_95 * stray if budget.strict else 0.0)
     return NormalDist().cdf((limit - trial.drop) / (math.sqrt(2) * stray))
+
+
+def _drop_error(trial: Trial, rows: int) -> float:
+    """As measured; where it is not known, that of an accuracy where so many answers differ."""
+    if trial.drop_error is None:
+        return math.sqrt(max(trial.divergence, 1 / rows) / rows)
+    return max(trial.drop_error, 1 / rows)
 
 
 def tuned_original(trials: Sequence[Trial], budget: Budget) -> Trial | None:

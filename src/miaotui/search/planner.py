@@ -28,7 +28,8 @@ from miaotui.techniques import (
     PruneStructure,
 )
 
-_TINY_LAYERS, _TINY_EPOCHS, _TINY_RATE = 1, 6, 6e-4
+TINY_LAYERS = 1
+_TINY_EPOCHS, _TINY_RATE = 6, 6e-4
 
 
 def usable_engines(machine: Machine, wanted: Sequence[str] | None) -> tuple[str, ...]:
@@ -45,7 +46,7 @@ def usable_engines(machine: Machine, wanted: Sequence[str] | None) -> tuple[str,
 
 def tried_unasked(engines: Sequence[str]) -> tuple[str, ...]:
     """Those of the engines that a search tries where nobody asked for them by name."""
-    return tuple(name for name in engines if ENGINES[name].by_default)
+    return tuple(name for name in engines if ENGINES[name].builds_fast)
 
 
 def original_recipe(engines: Sequence[str]) -> Recipe:
@@ -220,7 +221,7 @@ def tiny(runtime: Recipe, seed: int) -> Recipe:
     """The first layer alone, distilled for longer and at a higher rate than a deeper model would
     bear: the first stage of a cascade."""
     training = Distillation(seed=seed, epochs=_TINY_EPOCHS, learning_rate=_TINY_RATE)
-    return _first_layers(runtime, _TINY_LAYERS, training)
+    return _first_layers(runtime, TINY_LAYERS, training)
 
 
 def _first_layers(runtime: Recipe, layers: int, *more: Step) -> Recipe:
@@ -239,7 +240,7 @@ def _first_layers(runtime: Recipe, layers: int, *more: Step) -> Recipe:
 def cascade(first: Recipe, rest: Recipe, answers: float) -> Recipe:
     """A model in front of another, or of another cascade."""
     stage = FrontStage(answers=answers, steps=first.steps, engine=first.engine)
-    return rest.model_copy(update={"stages": (stage, *rest.stages)})
+    return Recipe(steps=rest.steps, engine=rest.engine, stages=(stage, *rest.stages))
 
 
 def before_quantizing(runtime: Recipe, *shaping: Step) -> Recipe:

@@ -1,0 +1,92 @@
+"""Which cascades are tried, and when more or fewer rows go to the tiny model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+from miaotui.budget import Budget
+from miaotui.engines.layouts import Padded
+from miaotui.engines.onnxruntime import OnnxRuntimeEngine
+from miaotui.recipe import Recipe
+from miaotui.search.cascades import cascades
+from miaotui.search.state import SearchState
+from miaotui.search.trials import Origin, Trial
+
+
+def alone(number: int, origin: Origin, rows_per_s: float, drop: float) -> Trial:
+    """Recipes differ by their batch size alone."""
+    return Trial(
+        recipe=Recipe(engine=OnnxRuntimeEngine(layout=Padded(batch=number))),
+        origin=origin,
+        drop=drop,
+        divergence=0.05,
+        throughput_rows_per_s=rows_per_s,
+    )
+
+
+FREE = alone(1, "free", 1000, 0.0)
+PRUNED = alone(2, "compressed", 1800, 0.005)
+LARGER = alone(3, "recovered", 2500, 0.0)
+SMALLER = alone(4, "recovered", 4000, 0.04)
+TINY = alone(5, "recovered", 20_000, 0.08)
+
+
+@dataclass
+class Tried(SearchState):
+    """A search whose cascades keep the limit up to a share of the rows."""
+
+    keeps: Callable[[Recipe], bool] = field(default=lambda recipe: True)
+    tried: list[tuple[tuple[Recipe, ...], float]] = field(default_factory=list)
+
+    def try_(
+        self, stage: str, recipe: Recipe, origin: Origin, seconds: float | None = None
+    ) -> Trial:
+        self.tried.append((recipe.each_stage, recipe.stages[0].answers))
+        drop = 0.0 if self.keeps(recipe) else 0.05
+        return Trial(recipe=recipe, origin=origin, drop=drop, divergence=0.05)
+
+
+def search(trials: list[Trial], keeps: Callable[[Recipe], bool]) -> Tried:
+    facts = SimpleNamespace(selection=SimpleNamespace(texts=[""] * 768))
+    clock = SimpleNamespace(search_left_s=60.0)
+    budget = Budget(max_drop=0.01)
+    return Tried(facts, budget, None, clock, print, list(trials), keeps=keeps)  # type: ignore[arg-type]
+
+
+def shares(state: Tried, *rest: Trial) -> list[float]:
+    """Of the cascades of the tiny model and these, in the order they were tried."""
+    stages = (TINY.recipe, *(trial.recipe for trial in rest))
+    return [share for tried, share in state.tried if tried == stages]
+
+
+def test_more_rows_after_a_success_and_fewer_after_a_failure() -> None:
+    state = search([FREE, LARGER, TINY], lambda recipe: recipe.stages[0].answers < 0.6)
+    cascades(state, TINY)
+    assert shares(state, LARGER) == [0.65, 0.5]
+    state = search([FREE, LARGER, TINY], lambda recipe: True)
+    cascades(state, TINY)
+    assert shares(state, LARGER) == [0.65, 0.8]
+    state = search([FREE, LARGER, TINY], lambda recipe: False)
+    cascades(state, TINY)
+    assert shares(state, LARGER) == [0.65, 0.5, 0.35]
+
+
+def test_a_model_that_loses_too_much_by_itself_stands_between_two_others() -> None:
+    state = search([FREE, PRUNED, LARGER, SMALLER, TINY], lambda recipe: True)
+    cascades(state, TINY)
+    assert shares(state, SMALLER) == []
+    assert shares(state, SMALLER, LARGER) == [0.65, 0.8]
+    assert shares(state, FREE) == [0.65, 0.8]
+    assert shares(state, PRUNED) == []
+
+
+def test_without_a_trained_model_the_best_untrained_one_is_last() -> None:
+    state = search([FREE, PRUNED, TINY], lambda recipe: True)
+    cascades(state, TINY)
+    assert shares(state, PRUNED) == [0.65, 0.8]
+
+
+def test_a_tiny_model_that_failed_begins_nothing() -> None:
+    state = search([FREE, LARGER], lambda recipe: True)
+    cascades(state, TINY.model_copy(update={"error": "no"}))
+    assert state.tried == []
