@@ -36,13 +36,14 @@ class Tried(SearchState):
     """A search whose cascades keep the limit up to a share of the rows."""
 
     keeps: Callable[[Recipe], bool] = field(default=lambda recipe: True)
+    drops: dict[float, float] = field(default_factory=dict)
     tried: list[tuple[tuple[Recipe, ...], float]] = field(default_factory=list)
 
     def try_(
         self, stage: str, recipe: Recipe, origin: Origin, seconds: float | None = None
     ) -> Trial:
         self.tried.append((recipe.each_stage, recipe.stages[0].answers))
-        drop = 0.0 if self.keeps(recipe) else 0.05
+        drop = self.drops.get(recipe.stages[0].answers, 0.0 if self.keeps(recipe) else 0.05)
         return Trial(recipe=recipe, origin=origin, drop=drop, divergence=0.05)
 
 
@@ -69,6 +70,16 @@ def test_more_rows_after_a_success_and_fewer_after_a_failure() -> None:
     state = search([FREE, LARGER, TINY], lambda recipe: False)
     cascades(state, TINY)
     assert shares(state, LARGER) == [0.65, 0.5, 0.35]
+
+
+def test_below_what_may_keep_the_limit_something_surer_is_tried() -> None:
+    """65% is a point and a bit over on few rows: worth a test, and worth something to fall back
+    on."""
+    drops = {0.8: 0.05, 0.65: 0.014, 0.5: 0.004}
+    state = search([FREE, LARGER, TINY], lambda recipe: True)
+    state.drops = drops
+    cascades(state, TINY)
+    assert shares(state, LARGER) == [0.65, 0.8, 0.5]
 
 
 def test_a_model_that_loses_too_much_by_itself_stands_between_two_others() -> None:

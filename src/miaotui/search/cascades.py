@@ -2,6 +2,7 @@
 
 from miaotui.recipe import Recipe
 from miaotui.search import planner
+from miaotui.search.front import allowed
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 
@@ -42,9 +43,20 @@ def _of_two(state: SearchState, small: Trial) -> Recipe | None:
 
 
 def _climb(state: SearchState, first: Recipe, rest: Recipe) -> None:
-    """More rows for the tiny model after a success, fewer after a failure."""
-    at, tried = _START, set[int]()
-    while 0 <= at < len(_SHARES) and at not in tried and state.clock.search_left_s > 0:
-        tried.add(at)
-        trial = state.try_("cascade", planner.cascade(first, rest, _SHARES[at]), "cascade")
-        at += 1 if state.may_keep(trial) else -1
+    """More rows for the tiny model while that may keep the limit, fewer until it does: between what
+    may and what does lies something for the gate to fall back on."""
+
+    def tried(at: int) -> Trial | None:
+        if not 0 <= at < len(_SHARES) or state.clock.search_left_s <= 0:
+            return None
+        return state.try_("cascade", planner.cascade(first, rest, _SHARES[at]), "cascade")
+
+    begun = tried(_START)
+    up, trial = _START, begun
+    while trial is not None and state.may_keep(trial):
+        up += 1
+        trial = tried(up)
+    down, trial = _START, begun
+    while trial is not None and not allowed(trial, state.budget):
+        down -= 1
+        trial = tried(down)
