@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -140,14 +141,20 @@ class Contender:
     """A child that works when it is told to. Once it has failed it does nothing, and `failed` says
     why; `facts` are what it told when it was open."""
 
-    def __init__(self, name: str, source: Path, texts: Path) -> None:
+    def __init__(
+        self, name: str, source: Path, texts: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self.failed = ""
         cores = str(len(os.sched_getaffinity(0)))
         script = Path(__file__).with_name("contender.py")
         command = [sys.executable, str(script), name, str(source), cores, str(texts)]
         self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | dict(environment or {}),
         )
         self.facts = self._told()
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -61,28 +62,24 @@ def input_names(model: "Model") -> list[str]:
     return ["ids", "mask"] + (["types"] if getattr(model.module, "takes_types", False) else [])
 
 
+@dataclass(frozen=True)
 class TorchRunner:
-    """Runs a module, or what was compiled of one, on torch's threads."""
+    """Runs a module, or what was compiled of one, on torch's threads. `engine` stands in errors."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  (what a session fixes)
-        self, engine: str, module: Any, inputs: Sequence[str], bf16: bool, threads: int
-    ) -> None:
-        import torch
-
-        self._torch = torch
-        self._engine = engine
-        self._module = module
-        self._inputs = inputs
-        self._bf16 = bf16
-        self._threads = threads
+    engine: str
+    module: Any
+    inputs: Sequence[str]
+    bf16: bool
+    threads: int
 
     def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
-        torch = self._torch
-        if torch.get_num_threads() != self._threads:  # the process's own: others set it too
-            torch.set_num_threads(self._threads)
-        tensors = [torch.from_numpy(a) for a in feeds(batch, self._inputs).values()]
+        import torch
+
+        if torch.get_num_threads() != self.threads:  # the process's own: others set it too
+            torch.set_num_threads(self.threads)
+        tensors = [torch.from_numpy(a) for a in feeds(batch, self.inputs).values()]
         try:
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-                return self._module(*tensors).float().numpy()  # type: ignore[no-any-return]
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+                return self.module(*tensors).float().numpy()  # type: ignore[no-any-return]
         except (RuntimeError, IndexError) as error:
-            raise EngineFailed(f"{self._engine}: {first_line(error)}") from error
+            raise EngineFailed(f"{self.engine}: {first_line(error)}") from error
