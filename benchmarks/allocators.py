@@ -2,9 +2,9 @@
 
     python benchmarks/allocators.py --bundle FOLDER [--rounds 10] [--seconds 1]
 
-Each in a process of its own, interleaved round by round: rows a second of sentences, one text a call,
-and the memory held. Allocators are those of the Debian packages libjemalloc2, libmimalloc2.0 and
-libtcmalloc-minimal4; what is not installed is named. Result: results/allocators.json.
+Each in a process of its own, interleaved round by round: rows a second of sentences, one text a
+call, and the memory held. Allocators are those of the Debian packages libjemalloc2, libmimalloc2.0
+and libtcmalloc-minimal4; what is not installed is named. Result: results/allocators.json.
 """
 
 import argparse

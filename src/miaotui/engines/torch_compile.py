@@ -118,7 +118,7 @@ def _key(folder: Path) -> str:
 def _compile(folder: Path, facts: _Facts, path: Path) -> None:
     """Writes the package at `path`, whole or not at all."""
     import torch
-    from torch._inductor.utils import fresh_cache
+    from torch._inductor.utils import fresh_inductor_cache
 
     from miaotui.engines.torch_linears import narrow_
     from miaotui.models.load import find_model, load_model
@@ -129,7 +129,8 @@ def _compile(folder: Path, facts: _Facts, path: Path) -> None:
     examples, shapes = _examples(torch, facts)
     draft = path.with_suffix(f".{os.getpid()}.pt2")
     try:
-        with torch.no_grad(), fresh_cache():  # its own place for sources is a guessable one
+        # The usual place for generated sources can be guessed by others who use this host.
+        with torch.no_grad(), fresh_inductor_cache():
             program = torch.export.export(module, examples, dynamic_shapes=shapes, strict=False)
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(draft), inductor_configs=_OPTIONS
