@@ -1,6 +1,7 @@
 """Smaller models answer the rows they are sure of, larger ones the rest. Imports no torch."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -167,11 +168,9 @@ def open_stages(engine: Engine, folder: Path, cores: int) -> RowRunner:
     places = [] if facts is None else [stage_folder(folder, i) for i in range(len(facts.stages))]
     engines = [] if facts is None else [stage.engine for stage in facts.stages]
     opened: list[RowRunner] = []
-    try:
+    with ExitStack() as failed:
         for each, place in zip([*engines, engine], [*places, folder / ENGINE_FOLDER], strict=True):
             opened.append(each.open(place, cores))
-    except BaseException:
-        for runner in opened:
-            runner.close()
-        raise
+            failed.callback(opened[-1].close)
+        failed.pop_all()
     return opened[0] if facts is None else Cascade(opened[:-1], opened[-1], facts)

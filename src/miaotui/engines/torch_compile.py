@@ -32,6 +32,8 @@ _OPTIONS = {"freezing": True, "cpp.dynamic_threads": True}
 _EDITION = 1
 """Part of the cache's keys: to be raised with any change of what is compiled of a model."""
 _MOST_KEPT = 16
+_OF_COMPILERS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+"""What tracing and compiling raise of a model that they cannot take: there is no common base."""
 
 
 class _Facts(BaseModel):
@@ -136,7 +138,7 @@ def _compile(folder: Path, facts: _Facts, path: Path) -> None:
                 program, package_path=str(draft), inductor_configs=_OPTIONS
             )
         draft.replace(path)
-    except Exception as error:  # the compiler's own errors have no common base
+    except _OF_COMPILERS as error:
         raise EngineFailed(f"torch-compile: {first_line(error)}") from error
     finally:
         draft.unlink(missing_ok=True)
