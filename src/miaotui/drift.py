@@ -18,7 +18,7 @@ _Z = 3.29
 class Drift:
     """The share of the last `rows` rows that the first stage answered, beside the share that it
     answered of `test_rows` rows where the bundle was made. `shifted`: they differ by over three
-    points, with 99.9% confidence."""
+    points, and by more than chance would explain (99.9%)."""
 
     expected: float
     test_rows: int
@@ -31,7 +31,7 @@ def drift(expected: float, test_rows: int, observed: float, rows: int) -> Drift:
     """Compares two shares by the normal approximation of their difference."""
     pooled = (expected * test_rows + observed * rows) / (test_rows + rows)
     error = math.sqrt(pooled * (1 - pooled) * (1 / test_rows + 1 / rows))
-    shifted = abs(observed - expected) - _Z * error > _LEAST_SHIFT
+    shifted = abs(observed - expected) > max(_LEAST_SHIFT, _Z * error)
     return Drift(expected, test_rows, observed, rows, shifted)
 
 
