@@ -255,10 +255,11 @@ def picture(curves: list[Curve], found: dict[str, Any]) -> str:
         metric = "us_per_token" if curve.field == "tokens" else "ms"
         points = found[curve.field]["points"]
         values = [own[metric] for point in points for own in point["engines"].values()]
-        x = svg.Scale(0, max(curve.values), left + 44, left + width - 40)
+        x = svg.Scale(0, max(curve.values), left + 44, left + width - 78)
         y = svg.Scale(0, max(values), top + height - 60, top + 24)
         unit = "µs a token" if metric == "us_per_token" else "ms"
-        parts.append(svg.axes(x, y, curve.name, unit).replace('x="2"', f'x="{left}"'))
+        axes = str(svg.axes(x, y, curve.name, unit)).replace('x="2"', f'x="{left}"')
+        parts.append(Markup(axes))
         for name in ENGINES:
             line = [(x(p[curve.field]), y(p["engines"][name][metric])) for p in points]
             parts.append(svg.path(line, name))
