@@ -40,6 +40,9 @@ def main() -> None:
             name: Contender(f"miaotui:{given.bundle.name}", given.bundle, texts, setting)
             for name, setting in settings.items()
         }
+        for name, contender in contenders.items():
+            if contender.failed:
+                sys.exit(f"under {name} the bundle cannot be opened: {contender.failed}")
         measured = rounds(contenders, given.rounds, given.seconds)
         for contender in contenders.values():
             contender.close()

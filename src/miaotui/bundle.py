@@ -62,8 +62,11 @@ class Bundle:
         if computes_bf16(made["isa"]) != machine.computes_bf16:
             told = "here it is" if machine.computes_bf16 else "here it is not"
             found.append(f"made where bf16 is {'not ' * machine.computes_bf16}multiplied; {told}")
-        package = ENGINES[self.manifest["engine"]["name"]].package
-        for name in (package, f"{package}-gpu", "tokenizers"):
+        front = read_stages(self.folder)
+        engines = [stage.engine.name for stage in (front.stages if front else ())]
+        packages = [ENGINES[name].package for name in (self.manifest["engine"]["name"], *engines)]
+        named = [name for package in packages for name in (package, f"{package}-gpu")]
+        for name in dict.fromkeys([*named, "tokenizers"]):
             then, now = made["versions"].get(name), machine.versions.get(name)
             if then != now:
                 found.append(f"made with {name} {then}, here is {now}")

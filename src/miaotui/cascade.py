@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from miaotui.drift import Drift, RecentShare, drift
 from miaotui.engines import Engine
@@ -28,8 +29,14 @@ class ErrorCurve(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    answers: tuple[float, ...] = Field(min_length=1)
-    errors: tuple[float, ...] = Field(min_length=1)
+    answers: tuple[FiniteFloat, ...] = Field(min_length=1)
+    errors: tuple[FiniteFloat, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if len(self.answers) != len(self.errors) or list(self.answers) != sorted(self.answers):
+            raise ValueError("a curve has an error for each answer, and its answers ascend")
+        return self
 
     def predict(self, answers: Float32[ndarray, " rows"]) -> ndarray:
         return np.interp(answers, self.answers, self.errors)  # type: ignore[no-any-return]
@@ -71,6 +78,14 @@ class Stages(BaseModel):
     problem: Problem
     stages: tuple[Stage, ...] = Field(min_length=1)
     test_rows: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _sure_by(self) -> Self:
+        if any(
+            (stage.curve is None) == (self.problem is Problem.REGRESSION) for stage in self.stages
+        ):
+            raise ValueError("the stages of a regression, and no others, have a curve")
+        return self
 
 
 class Cascade(RowRunner):

@@ -25,6 +25,7 @@ from miaotui.models.model import Model, PaddedClassifier, linears
 from miaotui.models.observe import padded
 from miaotui.models.precision import Kind, LinearPrecision, Precision
 from miaotui.models.shape import HeadKind, Readout
+from miaotui.paths import CACHE_VARIABLE
 from miaotui.tasks.base import encoded_rows
 from tiny import LAST_TOKEN, UNKNOWN, hf_logits, random_rows, tiny_model
 
@@ -189,12 +190,18 @@ def test_agrees_with_eager(
 
 @each_case
 def test_built_and_opened_twice_gives_identical_results(
-    case: Case, model: Model, built: Callable[[Case], Path], tmp_path: Path
+    case: Case,
+    model: Model,
+    built: Callable[[Case], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ENGINES[case.engine]().build(in_precision(model, case.kind), None, tmp_path)
-
     first = session(case, built(case), "packed", threads=1).run(ROWS)
-    second = session(case, tmp_path, "packed", threads=1).run(ROWS)
+
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))  # nothing made before is used
+    again = tmp_path / "engine"
+    ENGINES[case.engine]().build(in_precision(model, case.kind), None, again)
+    second = session(case, again, "packed", threads=1).run(ROWS)
 
     assert np.array_equal(first, second)
 
@@ -393,6 +400,7 @@ from pathlib import Path
 from miaotui.engines import ENGINES
 from miaotui.engines.layouts import Packed
 from miaotui.predictor import Predictor
+from miaotui.paths import CACHE_VARIABLE
 from miaotui.tasks.base import encoded_rows
 from miaotui.tasks.text_classification import open_task
 packed = {"layout": Packed(batch=2, block_tokens=32, block_rows=4)}

@@ -129,6 +129,26 @@ def test_without_a_first_stage_it_is_the_engine_alone(folder: Path) -> None:
     np.testing.assert_allclose(runner.run(ROWS), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("problem", "curve"),
+    [
+        ("regression", "null"),
+        ("single_label", '{"answers": [0], "errors": [1]}'),
+        ("regression", '{"answers": [0, 1], "errors": [1]}'),
+        ("regression", '{"answers": [1, 0], "errors": [1, 1]}'),
+        ("regression", '{"answers": [0], "errors": ["NaN"]}'),
+    ],
+)
+def test_a_curve_that_cannot_be_is_refused_on_opening(
+    folder: Path, problem: str, curve: str
+) -> None:
+    stage = f'{{"engine": {{"name": "onnxruntime"}}, "threshold": 0, "curve": {curve}}}'
+    text = f'{{"problem": "{problem}", "stages": [{stage}]}}'
+    (folder / "stages.json").write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match=r"stages\.json does not hold the stages"):
+        open_stages(OnnxRuntimeEngine(), folder, 1)
+
+
 def test_a_strange_first_stage_is_refused(folder: Path) -> None:
     text = '{"problem": "single_label", "stages": [{"engine": {"name": "abacus"}}]}'
     (folder / "stages.json").write_text(text, encoding="utf-8")

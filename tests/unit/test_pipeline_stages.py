@@ -1,33 +1,47 @@
 """What the card says of a cascade's stages, and what drift is measured against."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy import ndarray
 
-import tiny_encoder
-from miaotui.cascade import Stage, Stages, read_stages, write_stages
+from miaotui.cascade import Cascade, Stage, Stages, read_stages, write_stages
+from miaotui.engines.base import RowRunner
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.pipeline.stages import StageRows, measure_stages, record_stages, sentence
 from miaotui.search.context import Judged
+from miaotui.tasks.base import EncodedRows, encoded_rows
 from miaotui.tasks.text_classification import Problem
 
 STAGE = Stage(engine=OnnxRuntimeEngine(), threshold=1.0)
 FACTS = Stages(problem=Problem.SINGLE_LABEL, stages=(STAGE, STAGE))
+ROWS = encoded_rows([[number] for number in range(100)])
 
 
-def cascade(answered_by: list[int]) -> SimpleNamespace:
-    return SimpleNamespace(facts=FACTS, answered_by=lambda rows: np.array(answered_by))
+class Knows(RowRunner):
+    """Answers the first label, sure of it up to a row's number."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+
+    def run(self, rows: EncodedRows) -> ndarray:
+        sure = np.where(rows.ids < self._rows, 2.0, 0.5)
+        return np.stack([sure, np.zeros(len(rows))], axis=1).astype(np.float32)
+
+    def close(self) -> None: ...
+
+
+CASCADE = Cascade([Knows(60), Knows(90)], Knows(100), FACTS)
 
 
 def test_each_stage_is_judged_by_the_rows_that_it_answered() -> None:
-    """100 rows: 60 for the first, all right; 30 for the second, a third wrong; 10 are too few."""
-    logits = np.tile(np.float32([1, 0]), (100, 1))
+    """60 rows for the first, all right; 30 for the second, a third wrong; 10 are too few."""
     targets = np.zeros(100, dtype=np.int64)
     targets[60:70] = 1
-    test = Judged([""] * 100, tiny_encoder.rows(100), targets, logits)
-    found = measure_stages(cascade([0] * 60 + [1] * 30 + [2] * 10), test, logits, "accuracy")  # type: ignore[arg-type]
+    logits = CASCADE.run(ROWS)
+    test = Judged([""] * 100, ROWS, targets, logits)
+    found = measure_stages(CASCADE, test, logits, "accuracy")
     assert found == [StageRows(60, 1.0), StageRows(30, pytest.approx(2 / 3)), StageRows(10, None)]
     assert sentence(found, "accuracy") == (
         "a cascade: its first stage answers 60% (accuracy 1.000) of the test rows, "
@@ -37,7 +51,7 @@ def test_each_stage_is_judged_by_the_rows_that_it_answered() -> None:
 
 def test_a_stage_remembers_its_share_of_the_rows_that_reach_it(tmp_path: Path) -> None:
     write_stages(tmp_path, FACTS)
-    record_stages(tmp_path, cascade([]), [StageRows(60, 1.0), StageRows(30, 0.7), StageRows(10, 1)])  # type: ignore[arg-type]
+    record_stages(tmp_path, CASCADE, [StageRows(60, 1.0), StageRows(30, 0.7), StageRows(10, None)])
     told = read_stages(tmp_path)
     assert told is not None
     assert told.test_rows == 100

@@ -2,15 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from pathlib import Path
 
+import pytest
+
+import tiny_context
 from miaotui.budget import Budget
 from miaotui.engines.layouts import Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.recipe import Recipe
 from miaotui.search.cascades import cascades
+from miaotui.search.clock import Clock, silent
 from miaotui.search.state import SearchState
-from miaotui.search.trials import Origin, Trial
+from miaotui.search.trials import Origin, Trial, TrialStore
+
+ERROR = 0.008
+"""Of every drop here."""
 
 
 def alone(number: int, origin: Origin, rows_per_s: float, drop: float) -> Trial:
@@ -20,6 +27,7 @@ def alone(number: int, origin: Origin, rows_per_s: float, drop: float) -> Trial:
         origin=origin,
         drop=drop,
         divergence=0.05,
+        drop_error=ERROR,
         throughput_rows_per_s=rows_per_s,
     )
 
@@ -44,14 +52,19 @@ class Tried(SearchState):
     ) -> Trial:
         self.tried.append((recipe.each_stage, recipe.stages[0].answers))
         drop = self.drops.get(recipe.stages[0].answers, 0.0 if self.keeps(recipe) else 0.05)
-        return Trial(recipe=recipe, origin=origin, drop=drop, divergence=0.05)
+        return Trial(recipe=recipe, origin=origin, drop=drop, divergence=0.05, drop_error=ERROR)
 
 
-def search(trials: list[Trial], keeps: Callable[[Recipe], bool]) -> Tried:
-    facts = SimpleNamespace(selection=SimpleNamespace(texts=[""] * 768))
-    clock = SimpleNamespace(search_left_s=60.0)
-    budget = Budget(max_drop=0.01)
-    return Tried(facts, budget, None, clock, print, list(trials), keeps=keeps)  # type: ignore[arg-type]
+@pytest.fixture
+def search(tmp_path: Path) -> Callable[..., Tried]:
+    context = tiny_context.context(tmp_path)
+    store = TrialStore(tmp_path / "trials", "tiny")
+
+    def begin(trials: list[Trial], keeps: Callable[[Recipe], bool]) -> Tried:
+        budget = Budget(max_drop=0.01, time_budget_s=600)
+        return Tried(context, budget, store, Clock(600), silent, list(trials), keeps=keeps)
+
+    return begin
 
 
 def shares(state: Tried, *rest: Trial) -> list[float]:
@@ -60,7 +73,7 @@ def shares(state: Tried, *rest: Trial) -> list[float]:
     return [share for tried, share in state.tried if tried == stages]
 
 
-def test_more_rows_after_a_success_and_fewer_after_a_failure() -> None:
+def test_more_rows_after_a_success_and_fewer_after_a_failure(search: Callable[..., Tried]) -> None:
     state = search([FREE, LARGER, TINY], lambda recipe: recipe.stages[0].answers < 0.6)
     cascades(state, TINY)
     assert shares(state, LARGER) == [0.65, 0.5]
@@ -72,7 +85,9 @@ def test_more_rows_after_a_success_and_fewer_after_a_failure() -> None:
     assert shares(state, LARGER) == [0.65, 0.5, 0.35]
 
 
-def test_below_what_may_keep_the_limit_something_surer_is_tried() -> None:
+def test_below_what_may_keep_the_limit_something_surer_is_tried(
+    search: Callable[..., Tried],
+) -> None:
     """65% is a point and a bit over on few rows: worth a test, and worth something to fall back
     on."""
     drops = {0.8: 0.05, 0.65: 0.014, 0.5: 0.004}
@@ -82,7 +97,9 @@ def test_below_what_may_keep_the_limit_something_surer_is_tried() -> None:
     assert shares(state, LARGER) == [0.65, 0.8, 0.5]
 
 
-def test_a_model_that_loses_too_much_by_itself_stands_between_two_others() -> None:
+def test_a_model_that_loses_too_much_by_itself_stands_between_two_others(
+    search: Callable[..., Tried],
+) -> None:
     state = search([FREE, PRUNED, LARGER, SMALLER, TINY], lambda recipe: True)
     cascades(state, TINY)
     assert shares(state, SMALLER) == []
@@ -91,13 +108,15 @@ def test_a_model_that_loses_too_much_by_itself_stands_between_two_others() -> No
     assert shares(state, PRUNED) == []
 
 
-def test_without_a_trained_model_the_best_untrained_one_is_last() -> None:
+def test_without_a_trained_model_the_best_untrained_one_is_last(
+    search: Callable[..., Tried],
+) -> None:
     state = search([FREE, PRUNED, TINY], lambda recipe: True)
     cascades(state, TINY)
     assert shares(state, PRUNED) == [0.65, 0.8]
 
 
-def test_a_tiny_model_that_failed_begins_nothing() -> None:
+def test_a_tiny_model_that_failed_begins_nothing(search: Callable[..., Tried]) -> None:
     state = search([FREE, LARGER], lambda recipe: True)
     cascades(state, TINY.model_copy(update={"error": "no"}))
     assert state.tried == []

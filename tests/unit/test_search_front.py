@@ -1,5 +1,7 @@
 """The choice among trials is a pure function of them and the budget."""
 
+import math
+
 import pytest
 
 from miaotui.budget import Budget, Objective
@@ -24,9 +26,11 @@ ROWS = 768
 
 
 def trial(number: int, rows_per_s: float, divergence: float, drop: float = 0.0, **more) -> Trial:
-    """Recipes differ by their batch size alone."""
+    """Recipes differ by their batch size alone; drops err as accuracies do over ROWS rows."""
     layout = Padded(batch=number + 1)
-    facts = {"origin": "free", "p99_ms": 1e3 / rows_per_s, "size_bytes": 1, **more}
+    error = math.sqrt(max(divergence, 1 / ROWS) / ROWS)
+    facts = {"origin": "free", "p99_ms": 1e3 / rows_per_s, "size_bytes": 1, "drop_error": error}
+    facts |= more
     return Trial(
         recipe=Recipe(steps=(Int8Dynamic(),), engine=OnnxRuntimeEngine(layout=layout)),
         drop=drop,
@@ -34,6 +38,12 @@ def trial(number: int, rows_per_s: float, divergence: float, drop: float = 0.0, 
         throughput_rows_per_s=rows_per_s,
         **facts,
     )
+
+
+def surer(trial: Trial, times_the_rows: float = 4.0) -> Trial:
+    """The same drop, measured on more rows."""
+    error = trial.drop_error / math.sqrt(times_the_rows)
+    return trial.model_copy(update={"drop_error": error})
 
 
 ORIGINAL = Trial(
@@ -51,7 +61,7 @@ def test_a_lucky_drop_does_not_hide_the_safer_step() -> None:
     """The fastest has the smallest drop by chance; the slower one answers more like the original
     and stays, to fall back on."""
     safe, lucky = trial(1, 200, 0.01, drop=0.002), trial(2, 400, 0.06, drop=-0.004)
-    assert frozen_candidates([ORIGINAL, safe, lucky], ORIGINAL, BUDGET, ROWS) == [
+    assert frozen_candidates([ORIGINAL, safe, lucky], ORIGINAL, BUDGET) == [
         ORIGINAL,
         safe,
         lucky,
@@ -65,7 +75,7 @@ def test_what_is_slower_and_further_off_is_left_out() -> None:
 
 def test_at_most_five_are_frozen_and_both_ends_are_among_them() -> None:
     steps = [trial(i, 200 + 10 * i, 0.01 * i) for i in range(1, 12)]
-    frozen = frozen_candidates([ORIGINAL, *steps], ORIGINAL, BUDGET, ROWS)
+    frozen = frozen_candidates([ORIGINAL, *steps], ORIGINAL, BUDGET)
     assert len(frozen) == 5
     assert frozen[0] == ORIGINAL
     assert frozen[1] == steps[0]
@@ -86,23 +96,23 @@ def test_steps_near_the_fast_end_are_worth_more_than_ones_that_surely_pass() -> 
         trial(6, 9970, 0.12, drop=0.008),
     )
     ladder_ = [bf16, int8, pruned, halved, some, most]
-    frozen = frozen_candidates([ORIGINAL, *ladder_], ORIGINAL, BUDGET, ROWS)
+    frozen = frozen_candidates([ORIGINAL, *ladder_], ORIGINAL, BUDGET)
     assert frozen == [ORIGINAL, int8, halved, some, most]
 
 
 def test_a_step_on_the_edge_of_the_limit_does_not_stand_before_a_faster_one_that_is_not() -> None:
     edge, clear = trial(1, 300, 0.03, drop=0.0099), trial(2, 400, 0.031, drop=0.0)
-    assert frozen_candidates([ORIGINAL, edge, clear], ORIGINAL, BUDGET, ROWS) == [ORIGINAL, clear]
+    assert frozen_candidates([ORIGINAL, edge, clear], ORIGINAL, BUDGET) == [ORIGINAL, clear]
 
 
 def test_the_chance_to_pass_falls_with_drop_doubt_and_strictness() -> None:
     near, far = trial(1, 200, 0.04, drop=0.0), trial(1, 200, 0.04, drop=0.01)
     strict = Budget(max_drop=0.01, strict=True)
-    assert chance(far, BUDGET, ROWS) == pytest.approx(0.5)
-    assert chance(near, BUDGET, ROWS) > chance(trial(1, 200, 0.08), BUDGET, ROWS) > 0.5
-    assert chance(near, BUDGET, 4 * ROWS) > chance(near, BUDGET, ROWS)
-    assert chance(near, strict, ROWS) < chance(near, BUDGET, ROWS)
-    assert chance(near, Budget(max_drop=0.0), ROWS) == 1.0
+    assert chance(far, BUDGET) == pytest.approx(0.5)
+    assert chance(near, BUDGET) > chance(trial(1, 200, 0.08), BUDGET) > 0.5
+    assert chance(surer(near), BUDGET) > chance(near, BUDGET)
+    assert chance(near, strict) < chance(near, BUDGET)
+    assert chance(near, Budget(max_drop=0.0)) == 1.0
 
 
 def test_a_narrow_failure_on_few_rows_may_still_be_tested() -> None:
@@ -110,25 +120,24 @@ def test_a_narrow_failure_on_few_rows_may_still_be_tested() -> None:
     many rows both are sure to fail."""
     narrow, clear = trial(1, 400, 0.08, drop=0.012), trial(2, 500, 0.08, drop=0.025)
     assert not allowed(narrow, BUDGET)
-    assert promising(narrow, BUDGET, ROWS)
-    assert not promising(clear, BUDGET, ROWS)
-    assert not promising(narrow, BUDGET, 100 * ROWS)
-    assert frozen_candidates([ORIGINAL, narrow, clear], ORIGINAL, BUDGET, ROWS)[1:] == [narrow]
+    assert promising(narrow, BUDGET)
+    assert not promising(clear, BUDGET)
+    assert not promising(surer(narrow, 100), BUDGET)
+    assert frozen_candidates([ORIGINAL, narrow, clear], ORIGINAL, BUDGET)[1:] == [narrow]
 
 
 def test_what_keeps_the_limit_is_promising_however_strict_the_gate() -> None:
     strict = Budget(max_drop=0.01, strict=True)
     kept = trial(1, 400, 0.08, drop=0.005)
-    assert chance(kept, strict, ROWS) < 0.3
-    assert promising(kept, strict, ROWS)
+    assert chance(kept, strict) < 0.3
+    assert promising(kept, strict)
 
 
-def test_a_measured_error_of_the_drop_goes_before_one_guessed_from_answers() -> None:
-    """A regression's divergence is no share of rows."""
-    guessed = trial(1, 400, 0.2, drop=0.013)
-    measured = trial(1, 400, 0.2, drop=0.013, drop_error=0.001)
-    assert promising(guessed, BUDGET, ROWS)
-    assert not promising(measured, BUDGET, ROWS)
+def test_a_drop_without_any_error_is_what_it_is() -> None:
+    """A bootstrap has no width where all answers that count are equal."""
+    exact = {"drop_error": 0.0}
+    assert chance(trial(1, 400, 0.0, drop=0.0, **exact), BUDGET) == pytest.approx(1.0)
+    assert chance(trial(1, 400, 0.0, drop=0.011, **exact), BUDGET) == pytest.approx(0.0)
 
 
 def test_with_a_target_p99_a_narrow_failure_does_not_stand_before_one_that_keeps_the_limit() -> (
@@ -136,19 +145,19 @@ def test_with_a_target_p99_a_narrow_failure_does_not_stand_before_one_that_keeps
 ):
     budget = Budget(max_drop=0.01, target_p99_ms=4.0)
     narrow, kept = trial(1, 300, 0.08, drop=0.012), trial(2, 300, 0.09)
-    assert promising(narrow, budget, ROWS)
-    assert frozen_candidates([ORIGINAL, narrow, kept], ORIGINAL, budget, ROWS) == [ORIGINAL, kept]
+    assert promising(narrow, budget)
+    assert frozen_candidates([ORIGINAL, narrow, kept], ORIGINAL, budget) == [ORIGINAL, kept]
 
 
 def test_what_fails_or_does_not_fit_is_never_promising() -> None:
     limited = Budget(max_drop=0.01, max_memory_bytes=5 * 10**8)
-    assert not promising(trial(1, 200, 0.02, error="no"), BUDGET, ROWS)
-    assert not promising(trial(1, 200, 0.02, memory_bytes=10**9), limited, ROWS)
-    assert not promising(trial(1, 200, 0.0), Budget(max_drop=0.0), ROWS)
+    assert not promising(trial(1, 200, 0.02, error="no"), BUDGET)
+    assert not promising(trial(1, 200, 0.02, memory_bytes=10**9), limited)
+    assert not promising(trial(1, 200, 0.0), Budget(max_drop=0.0))
 
 
 def test_slower_than_the_original_is_no_candidate() -> None:
-    assert frozen_candidates([ORIGINAL, trial(1, 50, 0.001)], ORIGINAL, BUDGET, ROWS) == [ORIGINAL]
+    assert frozen_candidates([ORIGINAL, trial(1, 50, 0.001)], ORIGINAL, BUDGET) == [ORIGINAL]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +189,7 @@ def test_no_drop_at_all_asks_for_equal_answers() -> None:
 def test_a_target_p99_is_met_with_the_smallest_drop() -> None:
     budget = Budget(max_drop=0.01, target_p99_ms=4.0)
     slow, near, far = trial(1, 200, 0.01), trial(2, 300, 0.02, 0.001), trial(3, 900, 0.03, 0.008)
-    assert frozen_candidates([ORIGINAL, slow, near, far], ORIGINAL, budget, ROWS) == [
+    assert frozen_candidates([ORIGINAL, slow, near, far], ORIGINAL, budget) == [
         ORIGINAL,
         near,
     ]

@@ -20,7 +20,7 @@ from miaotui.errors import BundleError, EngineFailed, ModelError, first_line
 from miaotui.hardware import Machine, cpp_compiler, probe
 from miaotui.models.precision import Kind
 from miaotui.models.shape import Readout
-from miaotui.paths import cache_folder
+from miaotui.paths import CACHE_VARIABLE, cache_folder
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
@@ -44,14 +44,17 @@ class _Facts(BaseModel):
     linears: dict[str, Kind]
     inputs: tuple[str, ...]
     max_tokens: int
+    weight_bits: Literal[7, 8]
 
 
 class TorchCompileEngine(BatchedEngine):
-    """Every shape runs the same code: nothing is compiled while a bundle serves."""
+    """Every shape runs the same code: nothing is compiled while a bundle serves. `weight_bits` of 7
+    keeps int8 sums from saturating on processors without VNNI."""
 
     package: ClassVar[str] = "torch"
     builds_fast: ClassVar[bool] = False
     name: Literal["torch-compile"] = "torch-compile"
+    weight_bits: Literal[7, 8] = 7
 
     @classmethod
     def unavailable(cls, machine: Machine) -> str | None:
@@ -72,6 +75,7 @@ class TorchCompileEngine(BatchedEngine):
             linears={name: linear.kind for name, linear in model.precision.items()},
             inputs=tuple(input_names(model)),
             max_tokens=model.task.max_tokens,
+            weight_bits=self.weight_bits,
         )
         (folder / FACTS_FILE).write_text(facts.model_dump_json(indent=1), encoding="utf-8")
         _compiled(folder, facts)
@@ -96,12 +100,18 @@ def _compiled(folder: Path, facts: _Facts) -> Path:
     from filelock import FileLock
 
     path = cache_folder("torch-compile") / f"{_key(folder)}.pt2"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if path.exists():
-            os.utime(path)  # the least recently used are removed
-        else:
-            _compile(folder, facts, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if path.exists():
+                os.utime(path)  # the least recently used are removed
+            else:
+                _compile(folder, facts, path)
+    except OSError as error:
+        raise EngineFailed(
+            f"torch-compile: its cache {path.parent} cannot be written ({error.strerror}); "
+            f"set {CACHE_VARIABLE} to a folder that can"
+        ) from error
     return path
 
 
@@ -126,7 +136,7 @@ def _compile(folder: Path, facts: _Facts, path: Path) -> None:
     from miaotui.models.load import find_model, load_model
 
     module = load_model(find_model(str(folder))).module.eval()
-    narrow_(module, facts.linears)
+    narrow_(module, facts.linears, facts.weight_bits)
     sys.stderr.write("torch-compile: compiling for this processor; about a minute\n")
     examples, shapes = _examples(torch, facts)
     draft = path.with_suffix(f".{os.getpid()}.pt2")

@@ -15,14 +15,17 @@ from miaotui.models.precision import Kind
 _LARGEST_CODE = 127
 
 
-def narrow_(module: nn.Module, kinds: Mapping[str, Kind]) -> None:
-    """Puts in place of each linear named in `kinds` one that multiplies in that precision."""
+def narrow_(module: nn.Module, kinds: Mapping[str, Kind], weight_bits: int) -> None:
+    """Puts in place of each linear named in `kinds` one that multiplies in that precision; int8
+    weights have so many bits."""
     for name, linear in linears(module).items():
         kind = kinds.get(name, Kind.FP32)
-        if kind is not Kind.FP32:
-            parent, _, own = name.rpartition(".")
-            narrow = Int8Linear if kind is Kind.INT8_DYNAMIC else BFloat16Linear
-            setattr(module.get_submodule(parent), own, narrow(linear))
+        if kind is Kind.FP32:
+            continue
+        int8 = kind is Kind.INT8_DYNAMIC
+        narrow = Int8Linear(linear, weight_bits) if int8 else BFloat16Linear(linear)
+        parent, _, own = name.rpartition(".")
+        setattr(module.get_submodule(parent), own, narrow)
 
 
 class BFloat16Linear(nn.Module):
@@ -42,16 +45,17 @@ class BFloat16Linear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """int8 weights with a scale per output, inputs quantized token by token as they come."""
+    """int8 weights with a scale per output, inputs quantized token by token as they come. Without
+    VNNI the library's sums of two products saturate, which weights of 7 bits keep them from."""
 
     codes: Tensor
     scales: Tensor
     bias: Tensor
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, weight_bits: int) -> None:
         super().__init__()
         matrix = np.ascontiguousarray(linear.weight.detach().numpy().T)
-        codes, scales = quantize_weights(matrix, bits=8)
+        codes, scales = quantize_weights(matrix, weight_bits)
         self.register_buffer("codes", torch.from_numpy(codes))
         self.register_buffer("scales", torch.from_numpy(scales))
         bias = torch.zeros(matrix.shape[1]) if linear.bias is None else linear.bias.detach()

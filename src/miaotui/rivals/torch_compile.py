@@ -31,4 +31,4 @@ class TorchCompile(Rival):
 
         inductor.freezing = True
         compiled = torch.compile(stock.module, mode=self.mode, dynamic=True)
-        return torch_runner(stock, compiled, self.bf16)
+        return torch_runner(self.name, stock, compiled, self.bf16)

@@ -1,14 +1,10 @@
 """PyTorch eager, in fp32 or under bf16 autocast."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float32
-from numpy import ndarray
-
-from miaotui.engines.base import Runner, feeds
-from miaotui.engines.layouts import Batch
+from miaotui.engines.base import Runner
+from miaotui.engines.torch import TorchRunner
 from miaotui.hardware import Machine
 from miaotui.rivals.base import Rival, Stock, missing_package, padded_inputs
 
@@ -27,20 +23,9 @@ class TorchEager(Rival):
         return missing_package(machine, "torch", "transformers")
 
     def runner(self, stock: Stock) -> Runner:
-        return torch_runner(stock, stock.module, self.bf16)
+        return torch_runner(self.name, stock, stock.module, self.bf16)
 
 
-def torch_runner(stock: Stock, module: Callable[..., Any], bf16: bool) -> Runner:
+def torch_runner(name: str, stock: Stock, module: Any, bf16: bool) -> Runner:
     """Runs the stock module, or what was compiled of it."""
-    import torch
-
-    names = padded_inputs(stock.module)
-
-    def run(batch: Batch) -> Float32[ndarray, "blocks labels"]:
-        if torch.get_num_threads() != stock.cores:  # the process's own: others set it too
-            torch.set_num_threads(stock.cores)
-        tensors = [torch.from_numpy(a) for a in feeds(batch, names).values()]
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            return module(*tensors).float().numpy()  # type: ignore[no-any-return]
-
-    return run
+    return TorchRunner(name, module, padded_inputs(stock.module), bf16, stock.cores)

@@ -10,6 +10,7 @@ from miaotui.search.trials import Trial
 
 _MOST_FROZEN = 5
 ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
+_SMALLEST_ERROR = 1e-6
 _WORTH_A_TEST = 0.3
 """The least chance to keep the limit with which a trial is built upon and may reach the gate."""
 
@@ -21,13 +22,13 @@ def allowed(trial: Trial, budget: Budget) -> bool:
     return trial.same_answers if budget.max_drop == 0 else trial.drop <= budget.max_drop
 
 
-def promising(trial: Trial, budget: Budget, rows: int) -> bool:
-    """Whether a trial may yet keep the limits on test rows, though it narrowly failed on the `rows`
+def promising(trial: Trial, budget: Budget) -> bool:
+    """Whether a trial may yet keep the limits on test rows, though it narrowly failed on the
     selection rows; 0% asks for equal answers."""
     if allowed(trial, budget):
         return True
     may = trial.ok and fits_memory(trial, budget) and budget.max_drop > 0
-    return may and chance(trial, budget, rows) >= _WORTH_A_TEST
+    return may and chance(trial, budget) >= _WORTH_A_TEST
 
 
 def fits_memory(trial: Trial, budget: Budget) -> bool:
@@ -48,16 +49,13 @@ def ladder(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
     return chosen
 
 
-def frozen_candidates(
-    trials: Sequence[Trial], original: Trial, budget: Budget, rows: int
-) -> list[Trial]:
+def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) -> list[Trial]:
     """At most five for the test gate, safest first, the tuned original at the head: those steps of
-    the ladder that promise the greatest gain, since the gate ends at the first that fails. `rows`
-    are the selection rows, which the trials' drops were measured on.
+    the ladder that promise the greatest gain, since the gate ends at the first that fails.
 
     With a target p99 it is the safest that meets it, unless the original does.
     """
-    hopeful = [t for t in trials if promising(t, budget, rows)]
+    hopeful = [t for t in trials if promising(t, budget)]
     kept = [t for t in hopeful if t.recipe.key != original.recipe.key]
     if budget.target_p99_ms is not None:
         if original.p99_ms <= budget.target_p99_ms:
@@ -69,37 +67,30 @@ def frozen_candidates(
     steps = ladder(faster, budget)[::-1]
     sizes = range(min(_MOST_FROZEN - 1, len(steps)), 0, -1)
     choices = [choice for size in sizes for choice in combinations(steps, size)]
-    best = max(choices, key=lambda c: expected_gain(c, original, budget, rows), default=())
+    best = max(choices, key=lambda c: expected_gain(c, original, budget), default=())
     return [original, *best]
 
 
-def expected_gain(choice: Sequence[Trial], original: Trial, budget: Budget, rows: int) -> float:
+def expected_gain(choice: Sequence[Trial], original: Trial, budget: Budget) -> float:
     """The logarithm of what the gate's answer is expected to gain over the original, in the
     objective's cost. Steps are taken to fail together: one is reached with the smallest chance of
     those up to it."""
     gain, sure, before = 0.0, 1.0, original
     for trial in choice:
-        sure = min(sure, chance(trial, budget, rows))
+        sure = min(sure, chance(trial, budget))
         gain += sure * math.log(before.times_behind(trial, budget.ranks_by))
         before = trial
     return gain
 
 
-def chance(trial: Trial, budget: Budget, rows: int) -> float:
+def chance(trial: Trial, budget: Budget) -> float:
     """That a trial keeps the limit on test rows. Its drop there is taken to be normal around the
-    one on selection rows, and to stray as far as two drops on `rows` rows do from each other."""
+    one on selection rows, and to stray as far as two drops on as many rows do from each other."""
     if budget.max_drop == 0:
         return 1.0
-    stray = _drop_error(trial, rows)
+    stray = max(trial.drop_error, _SMALLEST_ERROR)
     limit = budget.max_drop - (ONE_SIDED_95 * stray if budget.strict else 0.0)
     return NormalDist().cdf((limit - trial.drop) / (math.sqrt(2) * stray))
-
-
-def _drop_error(trial: Trial, rows: int) -> float:
-    """As measured; where it is not known, that of an accuracy where so many answers differ."""
-    if trial.drop_error is None:
-        return math.sqrt(max(trial.divergence, 1 / rows) / rows)
-    return max(trial.drop_error, 1 / rows)
 
 
 def tuned_original(trials: Sequence[Trial], budget: Budget) -> Trial | None:

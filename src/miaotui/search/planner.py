@@ -105,7 +105,7 @@ def _torch_moves(context: Context) -> Iterator[Recipe]:
 
 
 def _torch_compile_moves(context: Context) -> Iterator[Recipe]:
-    compiled = TorchCompileEngine(layout=_usual_layout(context))
+    compiled = TorchCompileEngine(layout=_usual_layout(context), weight_bits=_weight_bits(context))
     yield Recipe(steps=(Int8Dynamic(),), engine=compiled)
     if context.machine.computes_bf16:
         yield Recipe(steps=(BFloat16(),), engine=compiled)

@@ -54,11 +54,10 @@ def search(
     baseline = best_float(state.trials, budget) or original
     tuned = tuned_original(state.trials, budget) or original
     safe = original if budget.max_drop == 0 else tuned
-    rows = len(context.selection.texts)
-    candidates = frozen_candidates(state.trials, safe, budget, rows)
+    candidates = frozen_candidates(state.trials, safe, budget)
     if any(t.heat is None for t in candidates[1:]) and clock.left_s > PROOF_S:
         heat(state, candidates[1:])
-        candidates = frozen_candidates(state.trials, safe, budget, rows)
+        candidates = frozen_candidates(state.trials, safe, budget)
     return Outcome(
         trials=tuple(state.trials),
         baseline=baseline,

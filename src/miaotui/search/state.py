@@ -1,6 +1,6 @@
 """What a search knows while it runs, and how it tries a recipe."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from miaotui.budget import Budget, Objective
@@ -60,17 +60,19 @@ class SearchState:
 
     def leading(self, *origins: Origin) -> list[Trial]:
         """The trials of these origins that keep the limit, best first."""
-        kept = [t for t in self.trials if t.origin in origins and allowed(t, self.budget)]
-        return sorted(kept, key=lambda t: t.cost(self.budget.ranks_by))
+        return self._ranked(origins, lambda trial: allowed(trial, self.budget))
 
     def hopeful(self, *origins: Origin) -> list[Trial]:
         """Those that may yet keep the limit, best first."""
-        kept = [t for t in self.trials if t.origin in origins and self.may_keep(t)]
-        return sorted(kept, key=lambda t: t.cost(self.budget.ranks_by))
+        return self._ranked(origins, self.may_keep)
 
     def may_keep(self, trial: Trial) -> bool:
         """Whether a trial is worth building upon: it may keep the limit on other rows."""
-        return promising(trial, self.budget, len(self.context.selection.texts))
+        return promising(trial, self.budget)
+
+    def _ranked(self, origins: Sequence[Origin], keeps: Callable[[Trial], bool]) -> list[Trial]:
+        kept = [t for t in self.trials if t.origin in origins and keeps(t)]
+        return sorted(kept, key=lambda t: t.cost(self.budget.ranks_by))
 
     def has_time(self, share: float = 1.0) -> bool:
         """Whether less than that share of the search's time is used."""

@@ -24,8 +24,8 @@ class Trial(BaseModel):
     origin: Origin
     quality: float = 0.0
     drop: float = 1.0
-    drop_error: float | None = None
-    """Standard error of the drop, as its one-sided 95% bound has it; None where it is unknown."""
+    drop_error: float = 1.0
+    """Standard error of the drop, as its one-sided 95% bound has it."""
     same_answers: bool = False
     divergence: float = 1.0
     """How far its answers are from the original's on the selection rows: the share answered
