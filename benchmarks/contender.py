@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from miaotui.hardware import probe, resident_bytes
 from miaotui.quiet import silence_telemetry
@@ -65,7 +64,10 @@ def tell(out: Any, facts: dict[str, Any]) -> None:
 
 
 def since_start() -> float:
-    return time.time() - psutil.Process().create_time()
+    """Seconds. The kernel counts a process's start in ticks since the machine's; the time of day of
+    that is known to a second only."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 Opened = tuple[Callable[[str], Answer], dict[str, Any]]

@@ -1,20 +1,24 @@
 """The main job against its rivals: fine-tune and optimize the packaged model, several seeds.
 
-    python benchmarks/main_job.py [--seeds 0,1,2] [--objectives throughput,latency]
-                                  [--time-budget 20m] [--learning-rates 2e-5,5e-5,1e-4]
-                                  [--only-summary]
+    python benchmarks/main_job.py [--texts sentences|reviews] [--seeds 0,1,2]
+                                  [--objectives throughput,latency] [--time-budget 20m]
+                                  [--learning-rates 2e-5,5e-5,1e-4] [--only-summary]
 
-A seed changes the split and the training. Each run's document is kept whole, but for the latency
-of every single call, in results/main_job-<objective>-<seed>.json; a run that is there already is
-not repeated. The summary, results/main_job.json, says what all runs come to; `--only-summary`
-writes it of the runs that are there. The learning rates are tried once, on the first seed: each
-model's validation metric stands in results/learning_rate.json, and the first of the rates that is
-best is the one used for all.
+Sentences are those of the packaged rows; reviews, the whole ones of 256 to 512 tokens, and then the
+results' names begin with main_job_reviews. A seed changes the split and the training. Each run's
+document is kept whole, but for the latency of every single call, in
+results/main_job-<objective>-<seed>.json; a run that is there already is not repeated. The summary,
+results/main_job.json, says what all runs come to; `--only-summary` writes it of the runs that are
+there. The learning rates are tried once, on the first seed's sentences: each model's validation
+metric stands in results/learning_rate.json, and the first of the rates that is best is the one used
+for all.
 """
 
 import argparse
 import json
 import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +28,44 @@ from packaged import (
     document,
     encoder_folder,
     write_result,
+    write_reviews,
     write_rows,
 )
 
 WORK = Path("bench-work")
 
 
+@dataclass(frozen=True)
+class Job:
+    """`name` is that of its results; `folder` holds its rows, models and bundles."""
+
+    name: str
+    folder: Path
+    epochs: float
+    write_texts: Callable[[Path, Path], None]
+
+    @property
+    def rows(self) -> Path:
+        return self.folder / "rows.csv"
+
+    @property
+    def unlabelled(self) -> Path:
+        return self.folder / "unlabelled.txt"
+
+    def model(self, seed: int, rate: str) -> Path:
+        return self.folder / f"model-{seed}-{rate}"
+
+
+SENTENCES = Job("main_job", WORK, 3.0, write_rows)
+JOBS = {
+    "sentences": SENTENCES,
+    "reviews": Job("main_job_reviews", WORK / "reviews", 2.0, write_reviews),
+}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--texts", choices=JOBS, default="sentences")
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--objectives", default="throughput,latency")
     options.add_argument("--time-budget", default="20m")
@@ -39,59 +73,59 @@ def main() -> None:
     options.add_argument("--learning-rates", default="2e-5,5e-5,1e-4")
     options.add_argument("--only-summary", action="store_true")
     given = options.parse_args()
+    job = JOBS[given.texts]
     if given.only_summary:
-        paths = sorted(RESULTS.glob("main_job-*-*.json"))
+        paths = sorted(RESULTS.glob(f"{job.name}-*-*.json"))
         runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        print(write_result("main_job", summary(runs)).read_text(encoding="utf-8"))
+        print(write_result(job.name, summary(runs)).read_text(encoding="utf-8"))
         return
-    WORK.mkdir(exist_ok=True)
-    rows, unlabelled = WORK / "rows.csv", WORK / "unlabelled.txt"
-    write_rows(rows, unlabelled)
     seeds = [int(seed) for seed in given.seeds.split(",")]
-    rate = best_rate(rows, seeds[0], given.learning_rates.split(","))
+    rate = best_rate(seeds[0], given.learning_rates.split(","))
     runs = []
     for objective in given.objectives.split(","):
         for seed in seeds:
             limits = (given.max_drop, given.time_budget)
-            runs.append(one_run(rows, unlabelled, objective, seed, rate, limits))
-    path = write_result("main_job", summary(runs))
+            runs.append(one_run(job, objective, seed, rate, limits))
+    path = write_result(job.name, summary(runs))
     print(path.read_text(encoding="utf-8"))
 
 
-def model_folder(seed: int, rate: str) -> Path:
-    return WORK / f"model-{seed}-{rate}"
-
-
-def fine_tuned(rows: Path, seed: int, rate: str) -> dict[str, Any]:
+def fine_tuned(job: Job, seed: int, rate: str) -> dict[str, Any]:
     """The fine-tuned model's facts; made once."""
-    folder = model_folder(seed, rate)
+    folder = job.model(seed, rate)
     facts = folder.with_suffix(".json")
     if not facts.exists():
-        arguments = ("--data", rows, "--out", folder, "--seed", seed, "--learning-rate", rate)
-        facts.write_text(json.dumps(document("finetune", encoder_folder(), *arguments)))
+        job.folder.mkdir(parents=True, exist_ok=True)
+        job.write_texts(job.rows, job.unlabelled)
+        found = document(
+            "finetune", encoder_folder(), "--data", job.rows, "--out", folder, "--seed", seed,
+            "--learning-rate", rate, "--epochs", job.epochs,
+        )  # fmt: skip
+        facts.write_text(json.dumps(found))
     return json.loads(facts.read_text())  # type: ignore[no-any-return]
 
 
-def best_rate(rows: Path, seed: int, rates: list[str]) -> str:
+def best_rate(seed: int, rates: list[str]) -> str:
+    """Of the sentences; reviews are trained at the same."""
     path = RESULTS / "learning_rate.json"
     if not path.exists():
-        tried = {rate: fine_tuned(rows, seed, rate) for rate in rates}
+        tried = {rate: fine_tuned(SENTENCES, seed, rate) for rate in rates}
         best = max(rates, key=lambda rate: tried[rate]["validation"])
         write_result("learning_rate", {"seed": seed, "best": best, "tried": tried})
     return str(json.loads(path.read_text(encoding="utf-8"))["best"])
 
 
-def one_run(  # noqa: PLR0913
-    rows: Path, unlabelled: Path, objective: str, seed: int, rate: str, limits: tuple[str, str]
+def one_run(
+    job: Job, objective: str, seed: int, rate: str, limits: tuple[str, str]
 ) -> dict[str, Any]:
-    name = f"main_job-{objective}-{seed}"
+    name = f"{job.name}-{objective}-{seed}"
     path = RESULTS / f"{name}.json"
     if not path.exists():
-        fine_tuned(rows, seed, rate)
+        fine_tuned(job, seed, rate)
         found = document(
-            "optimize", model_folder(seed, rate), "--data", rows, "--unlabelled", unlabelled,
+            "optimize", job.model(seed, rate), "--data", job.rows, "--unlabelled", job.unlabelled,
             "--max-drop", limits[0], "--objective", objective, "--time-budget", limits[1],
-            "--seed", seed, "--out", WORK / f"fast-{objective}-{seed}",
+            "--seed", seed, "--out", job.folder / f"fast-{objective}-{seed}",
         )  # fmt: skip
         del found["details"]["latency_ms"]
         write_result(name, {"seed": seed, "conditions": conditions(), "document": found})

@@ -18,13 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from main_job import WORK, best_rate, fine_tuned, model_folder
+from main_job import SENTENCES, WORK, best_rate, fine_tuned
 from packaged import (
     conditions,
     encoder_folder,
     miaotui,
     write_result,
-    write_rows,
 )
 
 from miaotui.engines.native import NativeEngine
@@ -53,11 +52,9 @@ def main() -> None:
     options.add_argument("--pairs", type=int, default=5000)
     given = options.parse_args()
     silence_telemetry()
-    WORK.mkdir(exist_ok=True)
-    rows, pairs = WORK / "rows.csv", WORK / "pairs.csv"
-    write_rows(rows, WORK / "unlabelled.txt")
-    rate = best_rate(rows, given.seed, ["2e-5", "5e-5", "1e-4"])
-    fine_tuned(rows, given.seed, rate)
+    rows, pairs = SENTENCES.rows, WORK / "pairs.csv"
+    rate = best_rate(given.seed, ["2e-5", "5e-5", "1e-4"])
+    fine_tuned(SENTENCES, given.seed, rate)
     write_pairs(pairs, rows, given.pairs)
     paired = WORK / f"model-pairs-{given.seed}"
     if not paired.exists():
@@ -65,7 +62,7 @@ def main() -> None:
                 "--seed", given.seed, "--learning-rate", rate)  # fmt: skip
     found = {
         "conditions": conditions(),
-        "sentences": judged(model_folder(given.seed, rate), rows, given.seed),
+        "sentences": judged(SENTENCES.model(given.seed, rate), rows, given.seed),
         "pairs": judged(paired, pairs, given.seed),
     }
     print(write_result("native_quality", found).read_text(encoding="utf-8"))

@@ -12,9 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from miaotui.data.rows import load_rows
+from miaotui.data.saved_splits import apply_saved, load_splits
+from miaotui.tasks.text_classification import read_tokenizer
+
 RESULTS = Path(__file__).parent / "results"
 SENTENCES = "rotten_tomatoes"
 UNLABELLED_SENTENCES = 20_000
+WHOLE_REVIEWS = (256, 512)
+UNLABELLED_REVIEWS = 192
+"""Tokens: of the labelled reviews, from and below; of the unlabelled others, from."""
 
 
 def package_folder(name: str) -> Path:
@@ -41,6 +48,39 @@ def write_rows(rows_path: Path, unlabelled_path: Path) -> None:
             elif len(sentences) < UNLABELLED_SENTENCES:
                 sentences += cut(row["text"])
     unlabelled_path.write_text("\n".join(sentences[:UNLABELLED_SENTENCES]), encoding="utf-8")
+
+
+def write_reviews(rows_path: Path, unlabelled_path: Path) -> None:
+    """The labelled whole reviews as CSV, the other long ones as plain text."""
+    unlabelled = []
+    with rows_path.open("w", encoding="utf-8", newline="") as written:
+        writer = csv.writer(written)
+        writer.writerow(["text", "label"])
+        for row, tokens in long_reviews():
+            if WHOLE_REVIEWS[0] <= tokens < WHOLE_REVIEWS[1]:
+                writer.writerow([row["text"], "positive" if row["label"] == "1" else "negative"])
+            elif tokens >= UNLABELLED_REVIEWS:
+                unlabelled.append(" ".join(row["text"].split()))
+    unlabelled_path.write_text("\n".join(unlabelled), encoding="utf-8")
+
+
+def long_reviews() -> Iterator[tuple[dict[str, str], int]]:
+    """Every packaged row that is no sentence, and how many tokens its text has."""
+    tokenizer = read_tokenizer(encoder_folder() / "tokenizer.json")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    for row in packaged_rows():
+        if row["source"] != SENTENCES:
+            yield row, len(tokenizer.encode(row["text"]))
+
+
+def held_out(model: Path, rows: Path) -> list[str]:
+    """The texts of `rows` that a fine-tuned model has seen in no training: those of its test."""
+    saved = load_splits(model)
+    if saved is None:
+        sys.exit(f"{model} does not say what it was trained on; make it with miaotui finetune")
+    found = load_rows(rows)
+    return list(found.select(apply_saved(found, saved).test).texts)
 
 
 def packaged_rows() -> Iterator[dict[str, str]]:

@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from main_job import WORK, best_rate, fine_tuned, model_folder
-from packaged import conditions, write_result, write_rows
+from main_job import SENTENCES, WORK, best_rate, fine_tuned
+from packaged import conditions, write_result
 
 from miaotui.cascade import ENGINE_FOLDER
 from miaotui.engines.base import RowRunner
@@ -44,17 +44,15 @@ def main() -> None:
     options.add_argument("--keep-time", type=float, default=0.45)
     given = options.parse_args()
     silence_telemetry()
-    WORK.mkdir(exist_ok=True)
-    write_rows(WORK / "rows.csv", WORK / "unlabelled.txt")
     seeds = [int(seed) for seed in given.seeds.split(",")]
-    rate = best_rate(WORK / "rows.csv", seeds[0], ["2e-5", "5e-5", "1e-4"])
+    rate = best_rate(seeds[0], ["2e-5", "5e-5", "1e-4"])
     runs = [one_seed(seed, rate, given.keep_time, given.seconds) for seed in seeds]
     path = write_result("pruning", {"conditions": conditions(), "runs": runs})
     print(path.read_text(encoding="utf-8"))
 
 
 def one_seed(seed: int, rate: str, keep_time: float, seconds: float) -> dict[str, Any]:
-    fine_tuned(WORK / "rows.csv", seed, rate)
+    fine_tuned(SENTENCES, seed, rate)
     prepared = prepared_for(seed, rate)
     context = prepared.context
     runtime = int8_runtime(context)
@@ -90,9 +88,9 @@ def one_seed(seed: int, rate: str, keep_time: float, seconds: float) -> dict[str
 
 
 def prepared_for(seed: int, rate: str) -> Prepared:
-    rows = RowsOptions(WORK / "rows.csv", unlabelled=WORK / "unlabelled.txt", seed=seed)
+    rows = RowsOptions(SENTENCES.rows, unlabelled=SENTENCES.unlabelled, seed=seed)
     out = WORK / f"pruning-{seed}"
-    return prepare(OptimizeOptions(str(model_folder(seed, rate)), rows, out))
+    return prepare(OptimizeOptions(str(SENTENCES.model(seed, rate)), rows, out))
 
 
 def int8_runtime(context: Context) -> Recipe:

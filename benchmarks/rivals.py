@@ -11,7 +11,6 @@ Result: results/rivals.json with every round, results/rivals.svg, a table.
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -19,29 +18,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from native import ceiling
-from packaged import (
-    RESULTS,
-    SENTENCES,
-    conditions,
-    encoder_folder,
-    packaged_rows,
-    write_result,
-    write_rows,
-)
+from packaged import RESULTS, conditions, held_out, write_result, write_reviews, write_rows
 
 from miaotui.measure.speed import round_order
 from miaotui.measure.statistics import ratio_interval
 from miaotui.rivals import MORE_RIVALS, RIVALS
-from miaotui.tasks.text_classification import read_tokenizer
 
-COUNTS = {"sentences": 1024, "long": 64, "mix": 256}
-LONG = (256, 512)
+COUNTS = {"sentences": 1024, "long": 128, "mix": 256}
 LOADS = (0.5, 0.8)
 PERCENTILES = (50, 95, 99, 99.9)
 MOST_SURE_ABOVE = 10
@@ -63,7 +51,7 @@ def main() -> None:
     found: dict[str, Any] = {"conditions": conditions(), "ceilings": ceilings()}
     with tempfile.TemporaryDirectory() as folder:
         texts = Path(folder, "texts.json")
-        chosen = {name: workload(name) for name in given.workloads.split(",")}
+        chosen = {name: workload(name, given.model) for name in given.workloads.split(",")}
         texts.write_text(json.dumps(chosen), encoding="utf-8")
         contenders, found["absent"] = opened(given, texts)
         found["processes"] = {c.name: c.facts for c in contenders}
@@ -82,29 +70,18 @@ def main() -> None:
 # --- workloads and ceilings ---
 
 
-def workload(name: str) -> list[str]:
-    """Sentences, whole reviews of 256 to 512 tokens, or four of the first to one of any length."""
-    if name == "long":
-        return reviews(LONG, COUNTS[name])
+def workload(name: str, model: Path) -> list[str]:
+    """Sentences, whole reviews of 256 to 512 tokens, or four of the first to one of the other; of
+    neither was any in the model's training."""
+    if name == "mix":
+        parts = {"sentences": COUNTS[name] * 4 // 5, "long": COUNTS[name] // 5}
+        some = [text for part, count in parts.items() for text in workload(part, model)[:count]]
+        return [some[i] for i in np.random.default_rng(0).permutation(len(some))]
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder, "rows.csv")
-        write_rows(rows, Path(folder, "plain.txt"))
-        with rows.open(encoding="utf-8", newline="") as opened:
-            sentences = [row["text"] for row in csv.DictReader(opened)][-COUNTS["sentences"] :]
-    if name == "sentences":
-        return sentences
-    some = [*sentences[: COUNTS[name] * 4 // 5], *reviews((48, 512), COUNTS[name] // 5)]
-    return [some[i] for i in np.random.default_rng(0).permutation(len(some))]
-
-
-def reviews(tokens: tuple[int, int], count: int) -> list[str]:
-    """The first reviews of so many tokens."""
-    tokenizer = read_tokenizer(encoder_folder() / "tokenizer.json")
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    long = (row["text"] for row in packaged_rows() if row["source"] != SENTENCES)
-    fitting = (text for text in long if tokens[0] <= len(tokenizer.encode(text)) < tokens[1])
-    return list(islice(fitting, count))
+        (write_reviews if name == "long" else write_rows)(rows, Path(folder, "plain.txt"))
+        texts = held_out(model, rows)
+    return texts[: COUNTS[name]]
 
 
 def ceilings() -> dict[str, Any]:
