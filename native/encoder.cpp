@@ -133,7 +133,8 @@ Encoder::Encoder(const PlainNetwork& plain, const std::string& isa) : kernels_(k
     std::copy(rows, rows + size, floats_.back().get());
     return floats_.back().get();
   };
-  net_.words = table(plain.words, plain.vocabulary, plain.embedding);
+  net_.words = plain.words;
+  words_owner_ = plain.words_owner;
   net_.position_rows = table(plain.position_rows, plain.positions, plain.embedding);
   if (plain.types > 0) net_.type_rows = table(plain.type_rows, plain.types, plain.embedding);
   net_.embedding_norm = norm(plain.embedding_norm, plain.embedding, "embeddings.norm");

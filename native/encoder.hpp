@@ -28,7 +28,8 @@ struct PlainLayer {
   PlainNorm ffn_norm;
 };
 
-// Sizes and choices; tables are [rows][embedding] and are copied.
+// Sizes and choices; tables are [rows][embedding]. That of words is borrowed: it may be a file mapped
+// into memory, of which only the rows that occur are ever read. `words_owner` keeps it alive.
 struct PlainNetwork {
   int hidden = 0, head_dim = 0, labels = 0;
   int vocabulary = 0, positions = 0, position_offset = 0, types = 0, embedding = 0;
@@ -37,6 +38,7 @@ struct PlainNetwork {
   HeadKind head_kind = HeadKind::tanh;
   Readout readout = Readout::first;
   const float* words = nullptr;
+  std::shared_ptr<const void> words_owner;
   const float* position_rows = nullptr;
   const float* type_rows = nullptr;
   PlainNorm embedding_norm;
@@ -101,6 +103,7 @@ class Encoder {
   bool finished_ = false;
   std::vector<std::unique_ptr<PackedLinear>> linears_;
   std::vector<Aligned<float>> floats_;
+  std::shared_ptr<const void> words_owner_;
   std::vector<LayerView> layers_;
   Pool pool_;
   std::mutex scratches_lock_;

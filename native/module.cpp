@@ -162,6 +162,7 @@ NB_MODULE(miaotui_native, module) {
             plain.head_kind = head_kind;
             plain.readout = readout;
             plain.words = words.data();
+            plain.words_owner = std::make_shared<Array<float, 2>>(words);
             plain.position_rows = positions.data();
             plain.type_rows = types ? types->data() : nullptr;
             plain.embedding_norm = norm;

@@ -124,7 +124,9 @@ std::unique_ptr<Encoder> network(const std::string& isa, int hidden, int head_di
   plain.position_offset = 2;
   plain.types = kTypes;
   plain.norm_eps = 1e-12f;
-  plain.words = weights.keep(randoms(kVocabulary * 24, 1.0f));
+  const auto words = std::make_shared<std::vector<float>>(randoms(kVocabulary * 24, 1.0f));
+  plain.words = words->data();
+  plain.words_owner = words;
   plain.position_rows = weights.keep(randoms(kPositions * 24, 1.0f));
   plain.type_rows = weights.keep(randoms(kTypes * 24, 1.0f));
   plain.embedding_norm = norm(24);

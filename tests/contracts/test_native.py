@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy import ndarray
+from safetensors.numpy import load_file, save_file
 
 import tiny_encoder
 from demand import missing, need_engine
@@ -391,6 +392,26 @@ def test_damaged_tensors_are_a_bundle_error(isa: str, tmp_path: Path) -> None:
         (tmp_path / TENSORS_FILE).write_bytes(data)
         refused = opening_fails(tmp_path)
         assert refused is None or "\n" not in refused
+
+
+def test_words_are_read_where_they_lie_on_disk(isa: str, tmp_path: Path) -> None:
+    """A process holds the rows of the table that it has looked at; a table of halves is none."""
+    large = random_model(uneven(vocab=300_000))
+    table = large.encoder.embeddings.words.weight
+    NativeEngine().build(large, None, tmp_path)
+    before = resident_bytes()
+
+    opened = NativeEngine().open(tmp_path, 1)
+    found = opened.run(ROWS)
+
+    assert resident_bytes() - before < table.nbytes / 4
+    np.testing.assert_allclose(found, eager(large, ROWS), atol=2e-4)
+    tensors = load_file(tmp_path / TENSORS_FILE)
+    tensors["embeddings.words.weight"] = tensors["embeddings.words.weight"].astype(np.float16)
+    save_file(tensors, tmp_path / TENSORS_FILE)
+    refused = opening_fails(tmp_path)
+    assert refused is not None
+    assert "no table of float32" in refused
 
 
 def test_kernels_that_the_processor_lacks_are_refused_by_name(

@@ -12,7 +12,7 @@ from miaotui.engines.base import Session, feeds
 from miaotui.engines.layouts import Batch, Packed, Padded
 from miaotui.engines.onnx_graph import lower
 from miaotui.errors import ModelError
-from miaotui.models.encoder import Encoder, LowRank
+from miaotui.models.encoder import Dropout, Encoder, LowRank
 from miaotui.models.load import find_model, load_model, save_model
 from miaotui.models.model import Model, copy_of, linears
 from miaotui.models.precision import Kind, LinearPrecision, Precision
@@ -160,6 +160,46 @@ def test_states_are_those_of_the_readout_tokens_after_each_layer(tmp_path: Path)
 
     assert [tuple(s.shape) for s in states] == [(1, 4, 32)] * 3
     assert torch.equal(read, logits)
+
+
+@pytest.mark.parametrize("family", ADAPTED)
+def test_training_without_dropout_has_the_logits_and_gradients_of_inference(
+    family: str, tmp_path: Path
+) -> None:
+    encoder = tiny_model(family, tmp_path, hidden_dropout_prob=0.0, dropout=0.0).encoder
+    found = []
+    for training in (False, True):
+        encoder.train(training).zero_grad()
+        batch = next(iter(Padded(batch=7).batches(random_rows(LENGTHS))))
+        logits = encoder(*(torch.from_numpy(a) for a in feeds(batch, INPUTS).values()))
+        logits.square().sum().backward()
+        grads = [p.grad for p in encoder.parameters() if p.grad is not None]
+        found.append((logits.detach(), *grads))
+
+    for inferred, trained in zip(*found, strict=True):
+        torch.testing.assert_close(trained, inferred, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean(share: float) -> None:
+    dropout = Dropout(share)
+    ones = torch.ones(3, 5, 20011, requires_grad=True)
+
+    torch.manual_seed(0)
+    found = dropout(ones)
+    found.sum().backward()
+    torch.manual_seed(0)
+
+    assert torch.equal(dropout(ones), found)
+    assert not torch.equal(dropout(ones), found)
+    assert float((found == 0).float().mean()) == pytest.approx(share, abs=0.005)
+    assert float(found.detach().mean()) == pytest.approx(1.0, abs=0.01)
+    assert torch.equal(ones.grad, found.detach())  # type: ignore[arg-type]
+    together = (found == 0).reshape(-1)[:-8].float()
+    for byte in range(1, 8):  # eight values share a draw and must not share their fate
+        both = together * (found == 0).reshape(-1)[byte : len(together) + byte].float()
+        assert float(both.mean()) == pytest.approx(share**2, abs=0.005)
+    assert dropout.eval()(ones) is ones
 
 
 def test_dropout_of_zero_stays_zero(tmp_path: Path) -> None:

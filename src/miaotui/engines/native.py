@@ -1,6 +1,7 @@
 """Our own kernels: fused, never padded, int8 with a scale a token, bf16 or fp32, linear by linear;
 BERT, RoBERTa, DistilBERT, ELECTRA. See docs/concepts/native-engine.md."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ TENSORS_FILE = "native.safetensors"
 ISA_VARIABLE = "MIAOTUI_ISA"
 """Forces lesser kernels than the best that run here, for tests and benchmarks: amx,
 avx512_bf16, avx512_vnni, avx_vnni, avx2 or portable."""
+_WORDS = "embeddings.words.weight"
 _INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 _KINDS = _INT8 | {Kind.FP32, Kind.BF16}
 _MISSING = (
@@ -79,7 +81,7 @@ class NativeEngine(EngineBase):
         (folder / HEADER_FILE).write_text(header.model_dump_json(indent=1), encoding="utf-8")
 
     def open(self, folder: Path, cores: int) -> RowRunner:
-        header, tensors = _read(folder)
+        header, tensors = _read(folder, mapped=_WORDS)
         try:
             encoder = _Saved(header, tensors, _kernels()).encoder(_isa())
         except (ValueError, TypeError) as error:
@@ -177,18 +179,36 @@ class _Header(BaseModel):
     linears: dict[str, LinearPrecision]
 
 
-def _read(folder: Path) -> tuple[_Header, dict[str, ndarray]]:
-    """What `build` wrote; whatever is wrong with it is a BundleError in one line."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+def _read(folder: Path, mapped: str = "") -> tuple[_Header, dict[str, ndarray]]:
+    """What `build` wrote; whatever is wrong with it is a BundleError in one line. The tensor
+    `mapped`, if it is a table of floats, stays on disk and is read where it is looked at."""
+    from safetensors import SafetensorError, safe_open
 
+    path = folder / TENSORS_FILE
     try:
         header = _Header.model_validate_json((folder / HEADER_FILE).read_text(encoding="utf-8"))
-        return header, load_file(folder / TENSORS_FILE)
+        with safe_open(path, framework="numpy") as opened:
+            names = set(opened.keys())
+            tensors = {name: opened.get_tensor(name) for name in names - {mapped}}
+        if mapped in names:
+            tensors[mapped] = _map(path, mapped)
+        return header, tensors
     except ValidationError as error:
         raise BundleError(f"{folder / HEADER_FILE}: {first_fault(error)}") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise BundleError(f"{folder} cannot be opened: {first_line(error)}") from error
+
+
+def _map(path: Path, name: str) -> ndarray:
+    """A float32 tensor of a safetensors file that was checked. Its format: the length of a header
+    in 8 bytes, the header in JSON, the data that its offsets count from."""
+    with path.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        facts = json.loads(opened.read(length))[name]
+    start = 8 + length + int(facts["data_offsets"][0])
+    if facts["dtype"] != "F32" or 0 in facts["shape"] or start % 4:
+        raise ValueError(f"{name} is no table of float32")
+    return np.memmap(path, np.float32, "r", start, tuple(facts["shape"]))
 
 
 class _Saved:
@@ -202,7 +222,7 @@ class _Saved:
     def encoder(self, isa: str) -> Any:
         shape, kernels = self.header.shape, self._kernels
         encoder = kernels.Encoder(
-            words=self._tensor("embeddings.words.weight"),
+            words=self._tensor(_WORDS),
             positions=self._tensor("embeddings.positions.weight"),
             types=self._tensor("embeddings.types.weight") if shape.types else None,
             norm=self._norm("embeddings.norm"),

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool
 from numpy import ndarray
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -235,9 +234,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Trainer's own autocast wraps `forward`, which is not what is called here."""
         student: Encoder = self.model
-        # The fused attention is slower than plain products where rows are short.
-        plain = sdpa_kernel(SDPBackend.MATH)
-        with plain, torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
             states = student.states(*(inputs[name] for name in _INPUTS))
             logits = student.head(states[-1])[:, 0]
         hard = hard_loss(self._problem, logits.float(), inputs["targets"], inputs["labelled"])
