@@ -57,7 +57,9 @@ def main() -> None:
         config = load_config(source)
         takes_types = int(getattr(config, "type_vocab_size", 0) or 0) > 1
         module = PaddedClassifier(load_transformers(source, config), takes_types).eval()
-        rows = {name: model.task.encode(rivals.workload(name)) for name in rivals.COUNTS}
+        rows = {
+            name: model.task.encode(rivals.workload(name, given.model)) for name in rivals.COUNTS
+        }
         stock = Stock(module, rows["sentences"], Path(folder, "stock"), cores)
         eager = Session(TorchEager().runner(stock), Padded(batch=32))
         expected = {name: eager.run(each) for name, each in rows.items()}

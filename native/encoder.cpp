@@ -27,6 +27,23 @@ void require_width(int width, const char* name) {
           std::string(name) + " is " + std::to_string(width) + "; expected 1 to 65536");
 }
 
+void require_sizes(const PlainLinear& plain, int inputs, int outputs, const char* name) {
+  const int entry = plain.first ? plain.first->inputs : plain.inputs;
+  require(entry == inputs && plain.outputs == outputs,
+          std::string(name) + " is " + std::to_string(plain.outputs) + " x " +
+              std::to_string(entry) + "; expected " + std::to_string(outputs) + " x " +
+              std::to_string(inputs));
+  if (!plain.first) return;
+  require(plain.first->outputs == plain.inputs && !plain.first->first,
+          std::string(name) + ": its two factors do not fit");
+  require_width(plain.inputs, name);
+}
+
+// Where no part of attention was to stay in fp32, its own products need not be in fp32 either.
+bool is_narrow(const PlainLinear& plain) {
+  return plain.format != Format::fp32 && (!plain.first || plain.first->format != Format::fp32);
+}
+
 // Longest rows first, in chunks small enough that every thread gets several.
 Chunks cut(const Rows& rows, int threads) {
   const auto length = [&rows](std::int64_t r) { return rows.starts[r + 1] - rows.starts[r]; };
@@ -83,6 +100,9 @@ struct Encoder::Scratch {
     const std::size_t padded = rounded_up(tokens, 2 * kHeadStep);
     work.keys_size = padded * net.head_dim;
     work.keys = region(work.keys_size * members);
+    const std::size_t asked = static_cast<std::size_t>(encoder.heads_asking_) * kRowStep * hidden;
+    work.asked = region(asked);
+    work.answers = region(asked);
     work.scores_size = padded * encoder.kernels_.attention_rows;
     work.scores = region(work.scores_size * members);
     logits = aligned_zeros<float>(static_cast<std::size_t>(tokens) *
@@ -160,37 +180,23 @@ NormView Encoder::norm(const PlainNorm& plain, int width, const char* name) {
 const LinearView& Encoder::linear(const PlainLinear& plain, int inputs, int outputs,
                                   const char* name, Spread spread_out, Spread spread_in,
                                   float factor) {
-  const int entry = plain.first ? plain.first->inputs : plain.inputs;
-  require(entry == inputs && plain.outputs == outputs,
-          std::string(name) + " is " + std::to_string(plain.outputs) + " x " +
-              std::to_string(entry) + "; expected " + std::to_string(outputs) + " x " +
-              std::to_string(inputs));
-  if (plain.first) {
-    require(plain.first->outputs == plain.inputs && !plain.first->first,
-            std::string(name) + ": its two factors do not fit");
-    require_width(plain.inputs, name);
-    widest_rank_ = std::max(widest_rank_, plain.inputs);
-  }
+  require_sizes(plain, inputs, outputs, name);
+  if (plain.first) widest_rank_ = std::max(widest_rank_, plain.inputs);
   linears_.push_back(std::make_unique<PackedLinear>(plain, kernels_.panels, spread_out, spread_in,
                                                     factor));
   return linears_.back()->view();
 }
 
 void Encoder::add(const PlainLayer& plain) {
-  require(!finished_, "the network is finished");
+  require(!finished_ && !has_last_, "the network is finished, or has its last layer");
+  has_last_ = plain.last;
   require(plain.heads >= 0 && plain.heads <= kMostWidth / net_.head_dim, "too many heads");
   require(plain.inner >= 0 && plain.inner <= kMostWidth, "too wide a feed-forward network");
   LayerView layer;
   layer.heads = plain.heads;
   layer.inner = plain.inner;
   if (plain.heads > 0) {
-    const int width = plain.heads * head_dim_;
-    const Spread heads{head_dim_, net_.head_dim};
-    const float factor = 1.0f / std::sqrt(static_cast<float>(head_dim_));
-    layer.query = linear(plain.query, net_.hidden, width, "query", heads, {}, factor);
-    layer.key = linear(plain.key, net_.hidden, width, "key", heads);
-    layer.value = linear(plain.value, net_.hidden, width, "value", heads);
-    layer.output = linear(plain.output, width, net_.hidden, "output", {}, heads);
+    add_attention(plain, layer);
   } else {
     layer.output_bias = keep(plain.output_bias, net_.hidden, "output.bias");
   }
@@ -207,8 +213,30 @@ void Encoder::add(const PlainLayer& plain) {
   layers_.push_back(layer);
 }
 
+void Encoder::add_attention(const PlainLayer& plain, LayerView& layer) {
+  const int width = plain.heads * head_dim_;
+  const Spread heads{head_dim_, net_.head_dim};
+  const float factor = 1.0f / std::sqrt(static_cast<float>(head_dim_));
+  layer.halves = kernels_.half_attention && is_narrow(plain.query) && is_narrow(plain.key) &&
+                 is_narrow(plain.value);
+  layer.query = linear(plain.query, net_.hidden, width, "query", heads, {}, factor);
+  layer.output = linear(plain.output, width, net_.hidden, "output", {}, heads);
+  if (plain.last && net_.readout == Readout::first) {
+    require_sizes(plain.key, net_.hidden, width, "key");
+    require_sizes(plain.value, net_.hidden, width, "value");
+    states_ = std::make_unique<PackedStates>(plain.key, plain.value, heads,
+                                             rounded_up(net_.hidden, kColumns), layer.halves);
+    layer.states = states_->view();
+    heads_asking_ = plain.heads;
+    return;
+  }
+  layer.key = linear(plain.key, net_.hidden, width, "key", heads);
+  layer.value = linear(plain.value, net_.hidden, width, "value", heads);
+}
+
 void Encoder::finish(const PlainLinear& dense, const PlainLinear& classifier) {
   require(!finished_, "the network is finished");
+  require(layers_.empty() || has_last_, "no layer was said to be the last");
   if (net_.head_kind == HeadKind::none) {
     require(net_.labels == net_.hidden, "without a head there are as many labels as hidden");
   } else {

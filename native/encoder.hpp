@@ -18,6 +18,7 @@ struct PlainNorm {
 };
 
 struct PlainLayer {
+  bool last = false;
   int heads = 0;
   PlainLinear query, key, value, output;
   std::vector<float> output_bias;  // where there are no heads
@@ -91,6 +92,7 @@ class Encoder {
   void run_side_by_side(const Rows& rows, const Chunks& chunks, int threads, float* logits);
   void run_chunk(const Rows& rows, const std::vector<std::int64_t>& chosen, Scratch& scratch,
                  const Team& team, float* logits) const;
+  void add_attention(const PlainLayer& plain, LayerView& layer);
   const float* keep(const std::vector<float>& values, int width, const char* name);
   NormView norm(const PlainNorm& plain, int width, const char* name);
   const LinearView& linear(const PlainLinear& plain, int inputs, int outputs, const char* name,
@@ -100,8 +102,10 @@ class Encoder {
   NetworkView net_;
   int head_dim_ = 0;  // as saved
   int widest_heads_ = 0, widest_inner_ = 0, widest_rank_ = 0;
-  bool finished_ = false;
+  int heads_asking_ = 0;  // for states, where the last layer reads out first tokens alone
+  bool finished_ = false, has_last_ = false;
   std::vector<std::unique_ptr<PackedLinear>> linears_;
+  std::unique_ptr<PackedStates> states_;
   std::vector<Aligned<float>> floats_;
   std::shared_ptr<const void> words_owner_;
   std::vector<LayerView> layers_;

@@ -14,6 +14,7 @@ struct Kernels {
   bool (*runs_here)();
   void (*forward)(const NetworkView&, const Chunk&, const Workspace&, const Team&);
   int attention_rows;
+  bool half_attention;  // in bf16 it costs less than in floats
 };
 
 extern const Kernels kAmx, kAvx512Bf16, kAvx512Vnni, kAvxVnni, kAvx2, kPortable;

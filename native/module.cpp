@@ -174,12 +174,13 @@ NB_MODULE(miaotui_native, module) {
           "norm_eps"_a, "activation"_a, "head_kind"_a, "readout"_a, "isa"_a)
       .def(
           "add_layer",
-          [](Encoder& self, int heads, const SharedLinear& query, const SharedLinear& key,
+          [](Encoder& self, bool last, int heads, const SharedLinear& query, const SharedLinear& key,
              const SharedLinear& value, const SharedLinear& output,
              const std::vector<float>& output_bias, const PlainNorm& attention_norm, int inner,
              const SharedLinear& up, const SharedLinear& down,
              const std::vector<float>& down_bias, const PlainNorm& ffn_norm) {
             PlainLayer layer;
+            layer.last = last;
             layer.heads = heads;
             layer.query = plain(query);
             layer.key = plain(key);
@@ -194,7 +195,7 @@ NB_MODULE(miaotui_native, module) {
             layer.ffn_norm = ffn_norm;
             self.add(layer);
           },
-          nb::kw_only(), "heads"_a, "query"_a.none() = nb::none(), "key"_a.none() = nb::none(),
+          nb::kw_only(), "last"_a, "heads"_a, "query"_a.none() = nb::none(), "key"_a.none() = nb::none(),
           "value"_a.none() = nb::none(), "output"_a.none() = nb::none(),
           "output_bias"_a = std::vector<float>(), "attention_norm"_a, "inner"_a,
           "up"_a.none() = nb::none(), "down"_a.none() = nb::none(),

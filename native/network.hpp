@@ -62,10 +62,21 @@ struct NormView {
   const float* beta = nullptr;
 };
 
+// What a layer whose first tokens alone ask has instead of keys and values (kernels/states.hpp), the
+// floats or bf16 that attention.hpp multiplies by: `keys` [heads][head_dim][stride of a state],
+// `values` [heads][stride of a state][head_dim], `bias` [heads][head_dim].
+struct StatesView {
+  const void* keys = nullptr;
+  const void* values = nullptr;
+  const float* bias = nullptr;
+};
+
 // Without heads (or inner width) only the bias of that half's output is left.
 struct LayerView {
   int heads = 0;
+  bool halves = false;  // attention multiplies bf16, not floats
   LinearView query, key, value, output;
+  StatesView states;
   const float* output_bias = nullptr;
   NormView attention_norm;
   int inner = 0;
@@ -128,6 +139,8 @@ struct Workspace {
   int head_stride = 0;
   float* keys = nullptr;  // one region a member: one head's keys, and its values where they move
   std::size_t keys_size = 0;
+  float* asked = nullptr;  // [heads][kRowStep][state stride], where states are asked
+  void* answers = nullptr;  // the same, of floats or of bf16
   float* scores = nullptr;   // one region a member
   std::size_t scores_size = 0;
 };

@@ -2,8 +2,46 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace miaotui {
+namespace {
+
+float from_half(std::uint16_t half) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(half) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// To the nearest, halfway cases to even.
+std::uint16_t to_half(float value) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return static_cast<std::uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+// [outputs][inputs] as floats, the two of a low-rank pair multiplied.
+std::vector<float> dense(const PlainLinear& plain) {
+  const std::size_t outputs = plain.outputs, inputs = plain.inputs;
+  std::vector<float> own(outputs * inputs);
+  for (std::size_t i = 0; i < own.size(); ++i) switch (plain.format) {
+      case Format::int8: own[i] = plain.codes[i] * plain.scales[i / inputs]; break;
+      case Format::bf16: own[i] = from_half(plain.halves[i]); break;
+      case Format::fp32: own[i] = plain.values[i]; break;
+    }
+  if (!plain.first) return own;
+  const std::vector<float> first = dense(*plain.first);
+  const std::size_t entry = plain.first->inputs;
+  std::vector<float> product(outputs * entry);
+  for (std::size_t o = 0; o < outputs; ++o)
+    for (std::size_t k = 0; k < inputs; ++k)
+      for (std::size_t i = 0; i < entry; ++i)
+        product[o * entry + i] += own[o * inputs + k] * first[k * entry + i];
+  return product;
+}
+
+}  // namespace
 
 PackedLinear::PackedLinear(const PlainLinear& plain, Panels panels, Spread outputs, Spread inputs,
                            float factor) {
@@ -101,6 +139,39 @@ void PackedLinear::pack_floats(const PlainLinear& plain, int panel, Spread outpu
       to[static_cast<std::size_t>(inputs(i)) * panel] = from[i] * factor;
   }
   view_.weights = values_.get();
+}
+
+PackedStates::PackedStates(const PlainLinear& key, const PlainLinear& value, Spread heads,
+                           int stride, bool halves) {
+  const std::size_t width = static_cast<std::size_t>(value.outputs) / heads.dim * heads.padded;
+  const std::size_t size = width * stride, padded = heads.padded;
+  const int inputs = value.first ? value.first->inputs : value.inputs;
+  if (halves)
+    halves_ = aligned_zeros<std::uint16_t>(2 * size);
+  else
+    values_ = aligned_zeros<float>(2 * size);
+  const auto put = [&](std::size_t matrix, std::size_t depth, std::size_t columns,
+                       std::size_t column, float weight) {
+    if (halves)
+      halves_[matrix + (depth / 2 * columns + column) * 2 + depth % 2] = to_half(weight);
+    else
+      values_[matrix + depth * columns + column] = weight;
+  };
+  bias_ = aligned_zeros<float>(width);
+  const std::vector<float> keys = dense(key), values = dense(value);
+  for (int o = 0; o < value.outputs; ++o) {
+    const std::size_t matrix = static_cast<std::size_t>(o / heads.dim) * padded * stride;
+    for (int i = 0; i < inputs; ++i) {
+      const std::size_t from = static_cast<std::size_t>(o) * inputs + i;
+      put(matrix, o % heads.dim, stride, i, keys[from]);
+      put(size + matrix, i, padded, o % heads.dim, values[from]);
+    }
+    if (value.bias != nullptr) bias_[heads(o)] = value.bias[o];
+  }
+  if (halves)
+    view_ = {halves_.get(), halves_.get() + size, bias_.get()};
+  else
+    view_ = {values_.get(), values_.get() + size, bias_.get()};
 }
 
 }  // namespace miaotui

@@ -57,4 +57,19 @@ class PackedLinear {
   std::unique_ptr<PackedLinear> first_;
 };
 
+// Owns the memory behind a StatesView.
+class PackedStates {
+ public:
+  // `heads`: head_dim to padded_dim. A state is `stride` wide.
+  PackedStates(const PlainLinear& key, const PlainLinear& value, Spread heads, int stride,
+               bool halves);
+
+  const StatesView& view() const { return view_; }
+
+ private:
+  StatesView view_;
+  Aligned<float> values_, bias_;
+  Aligned<std::uint16_t> halves_;
+};
+
 }  // namespace miaotui

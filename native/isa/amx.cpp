@@ -325,7 +325,8 @@ const Kernels kAmx{"amx",
                    {amx::kPanel, amx::kTileBytes},
                    amx::runs_here,
                    amx::tiled_forward,
-                   kRowStep};
+                   kRowStep,
+                   amx::kHalfAttention};
 
 }  // namespace miaotui
 #endif

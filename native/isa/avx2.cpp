@@ -39,8 +39,12 @@ static inline Ints multiply_add(Ints sum, Fours four, Codes codes) {
 
 }  // namespace avx2
 
-const Kernels kAvx2{
-    "avx2", {avx2::kPanel, 4}, avx2::has_avx2, avx2::forward, avx2::kAttentionRows};
+const Kernels kAvx2{"avx2",
+                    {avx2::kPanel, 4},
+                    avx2::has_avx2,
+                    avx2::forward,
+                    avx2::kAttentionRows,
+                    avx2::kHalfAttention};
 
 }  // namespace miaotui
 #endif

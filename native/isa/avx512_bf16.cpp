@@ -22,7 +22,8 @@ const Kernels kAvx512Bf16{"avx512_bf16",
                           {avx512_bf16::kPanel, 4},
                           avx512_bf16::runs_here,
                           avx512_bf16::forward,
-                          avx512_bf16::kAttentionRows};
+                          avx512_bf16::kAttentionRows,
+                          avx512_bf16::kHalfAttention};
 
 }  // namespace miaotui
 #endif

@@ -20,7 +20,8 @@ const Kernels kAvx512Vnni{"avx512_vnni",
                           {avx512_vnni::kPanel, 4},
                           avx512_vnni::has_avx512_vnni,
                           avx512_vnni::forward,
-                          avx512_vnni::kAttentionRows};
+                          avx512_vnni::kAttentionRows,
+                          avx512_vnni::kHalfAttention};
 
 }  // namespace miaotui
 #endif

@@ -50,7 +50,8 @@ const Kernels kAvxVnni{"avx_vnni",
                        {avx_vnni::kPanel, 4},
                        avx_vnni::runs_here,
                        avx_vnni::forward,
-                       avx_vnni::kAttentionRows};
+                       avx_vnni::kAttentionRows,
+                       avx_vnni::kHalfAttention};
 
 }  // namespace miaotui
 #endif

@@ -50,6 +50,7 @@ const Kernels kPortable{"portable",
                         {portable::kPanel, 4},
                         portable::runs_here,
                         portable::forward,
-                        portable::kAttentionRows};
+                        portable::kAttentionRows,
+                        portable::kHalfAttention};
 
 }  // namespace miaotui

@@ -168,10 +168,10 @@ static Placed place(const std::uint16_t* key, const std::uint16_t* value, int st
   return {keys, values, head_dim};
 }
 
-// This member's share of all heads of all rows. `first_only`: a row has one query, its first token.
+// This member's share of all heads of all rows.
 template <class Element>
 static void attention(const NetworkView& net, const LayerView& layer, const Chunk& chunk,
-                      const Workspace& work, bool first_only, const Team& team) {
+                      const Workspace& work, const Team& team) {
   float* room = work.keys + work.keys_size * team.member;
   float* scores = work.scores + work.scores_size * team.member;
   const auto* query = static_cast<const Element*>(work.query);
@@ -183,22 +183,21 @@ static void attention(const NetworkView& net, const LayerView& layer, const Chun
   for (int unit = mine.begin; unit < mine.end; ++unit) {
     const int row = unit / layer.heads, head = unit % layer.heads;
     const int start = chunk.starts[row], tokens = chunk.starts[row + 1] - start;
-    const int first = first_only ? row : start, queries = first_only ? 1 : tokens;
     const int column = head * net.head_dim;
     const std::size_t at = static_cast<std::size_t>(start) * work.head_stride + column;
     const Placed placed =
         place(key + at, value + at, work.head_stride, tokens, net.head_dim, room);
     const HeadRow<Element> one{
-        query + static_cast<std::size_t>(first) * work.head_stride + column,
+        query + at,
         static_cast<const Element*>(placed.keys),
         static_cast<const Element*>(placed.values),
-        work.context.values + static_cast<std::size_t>(first) * work.context.stride + column,
+        work.context.values + static_cast<std::size_t>(start) * work.context.stride + column,
         work.head_stride,
         placed.value_stride,
         work.context.stride,
         net.head_dim,
         tokens};
-    for (int q = 0; q < queries; q += block)
-      attend(one, q, queries - q < block ? queries - q : block, tiles, scores);
+    for (int q = 0; q < tokens; q += block)
+      attend(one, q, tokens - q < block ? tokens - q : block, tiles, scores);
   }
 }

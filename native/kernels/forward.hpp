@@ -6,6 +6,7 @@
 #include "product.hpp"
 #include "normalize.hpp"
 #include "attention.hpp"
+#include "states.hpp"
 
 static inline Wants wants(Format format) {
   return {format == Format::int8, format == Format::bf16};
@@ -13,8 +14,9 @@ static inline Wants wants(Format format) {
 
 static inline Wants wants(const LinearView& linear) { return wants(linear.entry().format); }
 
+// Of all tokens' states; where first tokens alone ask, what their query wants is prepared for them.
 static inline Wants attention_wants(const LayerView& layer) {
-  if (layer.heads == 0) return {false, false};
+  if (layer.heads == 0 || layer.states.keys != nullptr) return {false, false};
   const Wants query = wants(layer.query), key = wants(layer.key), value = wants(layer.value);
   return {query.codes || key.codes || value.codes, query.halves || key.halves || value.halves};
 }
@@ -80,18 +82,14 @@ static void embed(const NetworkView& net, const Chunk& chunk, const Workspace& w
 }
 
 // The first tokens' states, one after another.
-static void pick_rows(const Chunk& chunk, const Workspace& work, Wants wanted, const Team& team) {
+static void pick_rows(const Chunk& chunk, const Workspace& work, int width, Wants wanted,
+                      const Team& team) {
   const Range mine = team.share(chunk.rows);
   const std::size_t stride = work.state.stride;
   for (int row = mine.begin; row < mine.end; ++row) {
-    const std::size_t from = chunk.starts[row] * stride, to = row * stride;
-    std::memcpy(work.picked.values + to, work.state.values + from, stride * sizeof(float));
-    if (wanted.halves)
-      std::memcpy(work.picked.halves + to, work.state.halves + from,
-                  stride * sizeof(std::uint16_t));
-    if (!wanted.codes) continue;
-    std::memcpy(work.picked.codes + to, work.state.codes + from, stride);
-    work.picked.scales[row] = work.state.scales[chunk.starts[row]];
+    std::memcpy(work.picked.values + row * stride, work.state.values + chunk.starts[row] * stride,
+                stride * sizeof(float));
+    prepare_row(work.picked, rounded_up(width, 16), row, wanted);
   }
   team.sync();
 }
@@ -113,40 +111,36 @@ static inline ToHalves<unchanged> out_as(std::uint16_t* out, int stride) { retur
 
 template <class Element>
 static void attend_rows(const NetworkView& net, const LayerView& layer, const Chunk& chunk,
-                        const State& asking, int queries, bool first_only, const Workspace& work,
+                        const State& asking, int queries, const Workspace& work,
                         const Team& team) {
   const auto out = [&](void* to) { return out_as(static_cast<Element*>(to), work.head_stride); };
   const int tokens = chunk.tokens();
   apply(layer.query, asking, queries, work, team, out(work.query));
+  if (layer.states.keys != nullptr) {
+    team.sync();
+    attend_states<Element>(net, layer, chunk, work, team);
+    team.sync();
+    return;
+  }
   apply(layer.key, work.state, tokens, work, team, out(work.key));
   apply(layer.value, work.state, tokens, work, team, out(work.value));
   team.sync();
-  attention<Element>(net, layer, chunk, work, first_only, team);
+  attention<Element>(net, layer, chunk, work, team);
   team.sync();
-}
-
-static inline bool is_narrow(const LinearView& linear) {
-  return linear.format != Format::fp32 && linear.entry().format != Format::fp32;
-}
-
-// Where no part of attention was to stay in fp32, its own products need not be in fp32 either.
-static inline bool attends_in_halves(const LayerView& layer) {
-  return kHalfAttention && is_narrow(layer.query) && is_narrow(layer.key) &&
-         is_narrow(layer.value);
 }
 
 // sum = state + attention; queries are the rows of `asking`.
 static void attention_half(const NetworkView& net, const LayerView& layer, const Chunk& chunk,
-                           const State& asking, int queries, bool first_only,
-                           const Workspace& work, const Team& team) {
+                           const State& asking, int queries, const Workspace& work,
+                           const Team& team) {
   if (layer.heads == 0) {
     add_bias(asking, layer.output_bias, queries, work.sum, team);
     return;
   }
-  if (attends_in_halves(layer))
-    attend_rows<std::uint16_t>(net, layer, chunk, asking, queries, first_only, work, team);
+  if (layer.halves)
+    attend_rows<std::uint16_t>(net, layer, chunk, asking, queries, work, team);
   else
-    attend_rows<float>(net, layer, chunk, asking, queries, first_only, work, team);
+    attend_rows<float>(net, layer, chunk, asking, queries, work, team);
   if (wants(layer.output).any()) {
     prepare_rows(work.context, layer.heads * net.head_dim, queries, wants(layer.output), team);
     team.sync();
@@ -259,10 +253,13 @@ void forward(const NetworkView& net, const Chunk& chunk, const Workspace& work, 
     const LayerView& layer = net.layers[l];
     const bool last = l + 1 == net.layer_count;
     const bool picks = last && net.readout == Readout::first;
-    if (picks) pick_rows(chunk, work, attention_wants(layer), team);
+    if (picks) {
+      const Wants asking = layer.heads > 0 ? wants(layer.query) : Wants{false, false};
+      pick_rows(chunk, work, net.hidden, asking, team);
+    }
     const State& state = picks ? work.picked : work.state;
     const int rows = picks ? chunk.rows : chunk.tokens();
-    attention_half(net, layer, chunk, state, rows, picks, work, team);
+    attention_half(net, layer, chunk, state, rows, work, team);
     normalize_rows(work.sum, state, net.hidden, rows, layer.attention_norm, net.norm_eps,
                    ffn_wants(layer), team);
     team.sync();
@@ -273,7 +270,7 @@ void forward(const NetworkView& net, const Chunk& chunk, const Workspace& work, 
   }
   switch (net.readout) {
     case Readout::first:
-      if (net.layer_count == 0) pick_rows(chunk, work, {false, false}, team);
+      if (net.layer_count == 0) pick_rows(chunk, work, net.hidden, {false, false}, team);
       head(net, chunk, work.picked, chunk.rows, work, team);
       break;
     case Readout::mean:

@@ -85,8 +85,9 @@ struct Weights {
 PlainNorm norm(int width) { return {std::vector<float>(width, 1.0f), randoms(width, 0.1f)}; }
 
 void add_layer(Encoder& encoder, Weights& weights, int hidden, int head_dim, int heads, int inner,
-               Format format, Format other, bool calibrated) {
+               Format format, Format other, bool calibrated, bool last = false) {
   PlainLayer layer;
+  layer.last = last;
   layer.heads = heads;
   layer.inner = inner;
   layer.attention_norm = norm(hidden);
@@ -135,7 +136,7 @@ std::unique_ptr<Encoder> network(const std::string& isa, int hidden, int head_di
   add_layer(*encoder, weights, hidden, head_dim, 3, 52, format, other, true);
   add_layer(*encoder, weights, hidden, head_dim, 0, 20, format, other, false);
   add_layer(*encoder, weights, hidden, head_dim, 1, 0, other, format, false);
-  add_layer(*encoder, weights, hidden, head_dim, 2, 7, format, other, false);
+  add_layer(*encoder, weights, hidden, head_dim, 2, 7, format, other, false, true);
   encoder->finish(weights.linear(hidden, hidden, Format::fp32),
                   weights.linear(kLabels, hidden, Format::fp32));
   return encoder;

@@ -100,6 +100,31 @@ def eager(model: Model, rows: EncodedRows) -> ndarray:
     return np.stack(each)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [LayerShape(4, 64), LayerShape(9, 24, {"key": 5, "value": 3}), LayerShape(1, 8)],
+    ids=["even", "low rank", "one head"],
+)
+@pytest.mark.parametrize(
+    ("technique", "error"), [(None, 1e-4), (Int8Dynamic(), 0.1), (BFloat16(), 0.03)]
+)
+def test_first_tokens_ask_the_states_of_any_number_of_rows(
+    technique: Any, error: float, layer: LayerShape, opened: Opened
+) -> None:
+    """One layer, of which no keys and values are made; more rows than are asked at a time."""
+    model = random_model(replace(tiny_encoder.shape(), layers=(layer,)))
+    rows = random_rows([1 + i % 5 for i in range(50)] + [64, 33])
+    expected = eager(model, rows)
+    if technique is not None:
+        model = technique.prepare(model, tiny_encoder.calibration())
+
+    logits = opened(model).run(rows)
+
+    assert np.abs(logits - expected).max() <= error * float(np.ptp(expected, axis=0).max())
+    alone = opened(model, threads=3).run(rows.select([51]))
+    assert np.array_equal(alone[0], logits[51])
+
+
 @pytest.mark.parametrize("family", ADAPTED)
 def test_every_family_agrees_with_transformers(family: str, opened: Opened, tmp_path: Path) -> None:
     model = tiny_model(family, tmp_path / "hf", labels=3)

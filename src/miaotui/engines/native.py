@@ -240,7 +240,8 @@ class _Saved:
             isa=isa,
         )
         for i, layer in enumerate(shape.layers):
-            encoder.add_layer(**self._layer(f"layers.{i}", layer))
+            last = i + 1 == len(shape.layers)
+            encoder.add_layer(last=last, **self._layer(f"layers.{i}", layer))
         if shape.head_kind is HeadKind.NONE:
             encoder.finish()
         else:
