@@ -46,13 +46,13 @@ std::vector<float> randoms(std::size_t count) {
 struct Product {
   std::vector<std::int8_t> codes;
   std::vector<float> scales, bias;
+  PlainLinear plain;
   std::unique_ptr<PackedLinear> packed;
 
   Product(int outputs, int inputs, bool calibrated = false) : scales(outputs, 0.002f) {
     codes.resize(static_cast<std::size_t>(outputs) * inputs);
     for (auto& code : codes) code = static_cast<std::int8_t>(draw() % 255 - 127);
     bias = randoms(outputs);
-    PlainLinear plain;
     plain.format = Format::int8;
     plain.inputs = inputs;
     plain.outputs = outputs;
@@ -113,6 +113,7 @@ int main(int count, char** given) {
   net.head_dim = hidden / heads;
   LayerView layer;
   layer.heads = heads;
+  layer.halves = KERNELS.half_attention;
   const Product query(hidden, hidden), key(hidden, hidden), value(hidden, hidden);
   const Product output(hidden, hidden), up(inner, hidden);
   const Product down(hidden, inner), static_down(hidden, inner, true);
@@ -135,6 +136,8 @@ int main(int count, char** given) {
   work.key = memory.values(wide);
   work.value = memory.values(wide);
   work.keys = memory.values(static_cast<std::size_t>(kTokens) * net.head_dim);
+  work.asked = memory.values(static_cast<std::size_t>(heads) * kRowStep * hidden);
+  work.answers = memory.values(static_cast<std::size_t>(heads) * kRowStep * hidden);
   work.scores = memory.values(static_cast<std::size_t>(kTokens) * kRowStep);
   const float* gamma = memory.values(hidden);
   const NormView norm{gamma, gamma};
@@ -148,7 +151,7 @@ int main(int count, char** given) {
       kernels::multiply(layer.key, in, team, kernels::out_as(key_to, hidden));
       kernels::multiply(layer.value, in, team, kernels::out_as(value_to, hidden));
     };
-    if (kernels::attends_in_halves(layer))
+    if (layer.halves)
       multiply_all(static_cast<std::uint16_t*>(work.query), static_cast<std::uint16_t*>(work.key),
                    static_cast<std::uint16_t*>(work.value));
     else
@@ -157,10 +160,20 @@ int main(int count, char** given) {
   });
   const double scores = 4.0 * hidden * kTokens * length;
   report("attention", scores, [&] {
-    if (kernels::attends_in_halves(layer))
-      kernels::attention<std::uint16_t>(net, layer, chunk, work, false, team);
+    if (layer.halves)
+      kernels::attention<std::uint16_t>(net, layer, chunk, work, team);
     else
-      kernels::attention<float>(net, layer, chunk, work, false, team);
+      kernels::attention<float>(net, layer, chunk, work, team);
+  });
+  const PackedStates packed(key.plain, value.plain, {net.head_dim, net.head_dim}, hidden,
+                            layer.halves);
+  layer.states = packed.view();
+  const double asked = 4.0 * chunk.rows * hidden * hidden + 4.0 * kTokens * heads * hidden;
+  report("attention_of_first_tokens_to_states", asked, [&] {
+    if (layer.halves)
+      kernels::attend_states<std::uint16_t>(net, layer, chunk, work, team);
+    else
+      kernels::attend_states<float>(net, layer, chunk, work, team);
   });
   report("quantize_context", 0, [&] {
     kernels::prepare_rows(work.context, hidden, kTokens, codes, team);

@@ -6,7 +6,9 @@
 Each contender runs in a process of its own on the same cores; one at a time works, the others wait,
 round by round in an order that is balanced. Texts in to labels out: tokenization is part of it.
 Throughput of all texts, one text a call (p50 to p99.9), and texts that arrive at random at half and
-at four fifths of what the contender itself can do. The processor's own ceilings are measured first.
+at four fifths of what the contender itself can do. The processor's own ceilings are measured first;
+throughput is told as a share of its int8 ceiling too, by the operations of the original's products:
+what is compressed can exceed it.
 Result: results/rivals.json with every round, results/rivals.svg, a table.
 """
 
@@ -56,9 +58,11 @@ def main() -> None:
         contenders, found["absent"] = opened(given, texts)
         found["processes"] = {c.name: c.facts for c in contenders}
         compare_labels(found["processes"])
-        found["workloads"] = {}
-        for name in chosen:
+        found["workloads"], found["operations_per_row"] = {}, {}
+        for name, some in chosen.items():
             found["workloads"][name] = measured(contenders, name, given)
+            found["operations_per_row"][name] = operations(given.model, some)
+            add_shares(found, name)
             found["absent"] |= {c.name: c.failed for c in contenders if c.failed}
             write_result(given.result, found)
         for contender in contenders:
@@ -109,6 +113,27 @@ def ceilings() -> dict[str, Any]:
         "matmul_bf16": best(lambda: halves[0] @ halves[1], products),
         "copy_bytes_per_s": best(lambda: np.copyto(other, large), 2 * large.nbytes),
     }
+
+
+def operations(folder: Path, texts: list[str]) -> float:
+    """Of the original's products, a row: two for each weight and token, and those of attention."""
+    from miaotui.models.load import find_model, load_model
+
+    model = load_model(find_model(str(folder)))
+    weights = sum(p.numel() for p in model.encoder.layers.parameters() if p.dim() > 1)
+    attention = 4 * len(model.encoder.layers) * model.encoder.shape.hidden
+    tokens = model.task.encode(texts).lengths.astype(float)
+    return float(np.mean(2 * weights * tokens + attention * tokens**2))
+
+
+def add_shares(found: dict[str, Any], workload: str) -> None:
+    """Throughput of each contender as a share of what the processor's int8 would reach."""
+    registers = found["ceilings"]["registers_per_core"] or {}
+    most = max((rate for name, rate in registers.items() if name.startswith("int8")), default=None)
+    for own in found["workloads"][workload].values():
+        rate = float(np.median(own["rows_per_s"])) * found["operations_per_row"][workload] / 1e9
+        cores = found["conditions"]["cores"]
+        own["share_of_int8_ceiling"] = None if most is None else rate / (most * cores)
 
 
 # --- contenders, each a process ---
@@ -241,12 +266,15 @@ def percentiles(times: list[float]) -> dict[str, float | int | None]:
 def table(found: dict[str, Any]) -> list[str]:
     lines = []
     for workload, values in found["workloads"].items():
-        lines.append(f"{workload}: rows/s, ms p50 / p99 of one text, p99 at 80% load")
+        told_here = "rows/s, share of int8's ceiling, ms p50 / p99 of one text, p99 at 80% load"
+        lines.append(f"{workload}: {told_here}")
         for name, own in sorted(values.items(), key=lambda e: -np.median(e[1]["rows_per_s"])):
             told = [own["latency_ms"][q] for q in ("50", "99")]
             told.append(own["open"][str(LOADS[1])]["ms"]["99"])
             shown = " ".join("       -" if value is None else f"{value:8.2f}" for value in told)
-            lines.append(f"  {name:28s} {np.median(own['rows_per_s']):9.1f} {shown}")
+            share = own["share_of_int8_ceiling"]
+            part = "    -" if share is None else f"{share:5.0%}"
+            lines.append(f"  {name:28s} {np.median(own['rows_per_s']):9.1f} {part} {shown}")
         lines += [f"  {line}" for line in ratios(values)]
     lines.append("answers as eager fp32, MB held, seconds from its start to its first answer")
     for name, own in found["processes"].items():
