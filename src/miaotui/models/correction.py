@@ -1,5 +1,6 @@
 """Least-squares correction of a pruned encoder's output projections."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,6 +12,8 @@ from miaotui.models.observe import observe
 from miaotui.tasks.base import EncodedRows
 
 _DAMPING = 1e-3
+_ENOUGH_TOKENS = 32_768
+"""A few times what the widest projection has inputs; long rows have more, at no gain."""
 
 
 def corrected(original: Encoder, smaller: Encoder, mask: Mask, rows: EncodedRows) -> Encoder:
@@ -22,7 +25,8 @@ def corrected(original: Encoder, smaller: Encoder, mask: Mask, rows: EncodedRows
         for part, width in (("output", layer.heads), ("down", layer.ffn))
         if width
     ]
-    moments = _moments(original, rows, names)
+    enough = max(1, int(np.searchsorted(rows.starts, _ENOUGH_TOKENS)))
+    moments = _moments(original, rows.select(range(min(len(rows), enough))), names)
     result = copy_of(smaller)
     state, before = result.state_dict(), original.state_dict()
     for name in names:
@@ -65,8 +69,8 @@ def _moments(encoder: Encoder, rows: EncodedRows, names: list[str]) -> dict[str,
     sums: dict[str, Tensor] = {}
 
     def look(name: str, x: Tensor) -> None:
-        wide = torch.cat([x.double(), torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
-        sums[name] = sums.get(name, 0) + wide.T @ wide
+        wide = torch.cat([x, torch.ones(len(x), 1)], dim=1)
+        sums[name] = sums.get(name, 0) + (wide.T @ wide).double()
 
     observe(encoder, rows, names, look)
     return {name: total / total[-1, -1] for name, total in sums.items()}

@@ -81,17 +81,20 @@ def _by_head(encoder: Encoder, values: Tensor, total: Tensor) -> Tensor:
 def _gated_inputs(
     encoder: Encoder, rows: Calibration, indices: list[int], problem: Problem | None
 ) -> list[Tensor | None]:
-    """The projections' inputs on these rows, with gradients of the loss if a problem is given."""
+    """The projections' inputs on these rows, with gradients of the loss if a problem is given; no
+    gradient of a weight is computed."""
     from miaotui.models.loss import row_losses
 
     kept: dict[nn.Module, Tensor] = {}
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if inputs[0].requires_grad:
+        if problem is not None:
+            inputs[0].requires_grad_()  # the first layer's own, where gradients end
             inputs[0].retain_grad()
         kept[module] = inputs[0]
 
     projections = _projections(encoder)
+    trained = [p.requires_grad_(False) for p in encoder.parameters() if p.requires_grad]
     handles = [
         m.register_forward_pre_hook(keep) for m in projections if not isinstance(m, BiasOnly)
     ]
@@ -100,8 +103,9 @@ def _gated_inputs(
         if problem is not None:
             targets = torch.from_numpy(rows.targets[indices])
             torch.autograd.backward(row_losses(problem, logits, targets).sum())
-            encoder.zero_grad(set_to_none=True)
     finally:
+        for parameter in trained:
+            parameter.requires_grad_()
         for handle in handles:
             handle.remove()
     return [kept.get(module) for module in projections]
