@@ -25,7 +25,7 @@ from miaotui.engines.native import (
     restored,
 )
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable
-from miaotui.hardware import resident_bytes
+from miaotui.hardware import probe, resident_bytes
 from miaotui.models.encoder import Encoder
 from miaotui.models.model import Model
 from miaotui.models.observe import padded
@@ -448,6 +448,18 @@ def test_kernels_that_the_processor_lacks_are_refused_by_name(
 
     with pytest.raises(EngineUnavailable, match="no kernels for sse9 run on this processor; here"):
         NativeEngine().open(tmp_path, 1)
+
+
+def test_kernels_of_another_version_are_refused_in_one_line() -> None:
+    here = probe()
+    older = replace(here, versions={**here.versions, "miaotui-native": "0.1.0"})
+
+    reason = NativeEngine.unavailable(older)
+
+    assert reason is not None
+    assert "0.1.0" in reason
+    assert "make setup" in reason
+    assert "\n" not in reason
 
 
 def test_a_family_without_adapter_is_refused_by_name(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from miaotui.budget import Budget
 from miaotui.engines.layouts import Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.recipe import Recipe
-from miaotui.search.cascades import cascades
+from miaotui.search.cascades import cascades, in_front_of_untrained
 from miaotui.search.clock import Clock, silent
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Origin, Trial, TrialStore
@@ -104,7 +104,15 @@ def test_a_model_that_loses_too_much_by_itself_stands_between_two_others(
     cascades(state, TINY)
     assert shares(state, SMALLER) == []
     assert shares(state, SMALLER, LARGER) == [0.65, 0.8]
-    assert shares(state, FREE) == [0.65, 0.8]
+    assert shares(state, FREE) == shares(state, PRUNED) == []
+
+
+def test_before_anything_else_is_trained_the_model_as_it_is_comes_last(
+    search: Callable[..., Tried],
+) -> None:
+    state = search([FREE, PRUNED, TINY], lambda recipe: recipe.stages[0].answers < 0.6)
+    in_front_of_untrained(state, TINY)
+    assert shares(state, FREE) == [0.65, 0.5]
     assert shares(state, PRUNED) == []
 
 
@@ -118,5 +126,7 @@ def test_without_a_trained_model_the_best_untrained_one_is_last(
 
 def test_a_tiny_model_that_failed_begins_nothing(search: Callable[..., Tried]) -> None:
     state = search([FREE, LARGER], lambda recipe: True)
-    cascades(state, TINY.model_copy(update={"error": "no"}))
+    failed = TINY.model_copy(update={"error": "no"})
+    cascades(state, failed)
+    in_front_of_untrained(state, failed)
     assert state.tried == []

@@ -36,6 +36,11 @@ _MISSING = (
     "native's kernels are not installed; with a C++ compiler (Debian and Ubuntu: the package g++) "
     "run make setup, or pip install ./native from the source"
 )
+_KERNELS_WANTED = "0.2."
+_OTHER_KERNELS = (
+    "native's kernels are of version {}, this miaotui calls those of "
+    f"{_KERNELS_WANTED}x; run make setup, or pip install ./native from the source"
+)
 _ROWS_A_CALL, _TOKENS_A_CALL = 4096, 8192
 """Ctrl-C is noticed between calls: each takes well under a second for a small encoder, two or three
 for BERT-base."""
@@ -54,7 +59,10 @@ class NativeEngine(EngineBase):
 
     @classmethod
     def unavailable(cls, machine: Machine) -> str | None:
-        return None if cls.package in machine.versions else _MISSING
+        found = machine.versions.get(cls.package)
+        if found is None:
+            return _MISSING
+        return None if found.startswith(_KERNELS_WANTED) else _OTHER_KERNELS.format(found)
 
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         if not model.has_adapter:

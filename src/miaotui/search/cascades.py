@@ -11,9 +11,16 @@ _START = 2
 _MIDDLE_SHARE = 0.6
 
 
+def in_front_of_untrained(state: SearchState, small: Trial) -> None:
+    """Of the best model as it is."""
+    if small.ok:
+        for rest in state.leading("free")[:1]:
+            _climb(state, small.recipe, rest.recipe)
+
+
 def cascades(state: SearchState, small: Trial) -> None:
     """In front of the best trained models (where there is none, of the best that needed no
-    training), of a cascade of two, and of the best uncompressed one."""
+    training), and of a cascade of two."""
     if not small.ok:
         return
     trained = [t for t in state.hopeful("recovered") if t.recipe != small.recipe]
@@ -22,8 +29,6 @@ def cascades(state: SearchState, small: Trial) -> None:
     rest = _of_two(state, small)
     if rest is not None:
         _climb(state, small.recipe, rest)
-    for second in state.leading("free")[:1]:
-        _climb(state, small.recipe, second.recipe)
 
 
 def _of_two(state: SearchState, small: Trial) -> Recipe | None:

@@ -7,6 +7,7 @@ from functools import partial
 from miaotui.budget import Objective
 from miaotui.recipe import Recipe
 from miaotui.search import planner
+from miaotui.search.cascades import in_front_of_untrained
 from miaotui.search.context import write_json
 from miaotui.search.heat import heat
 from miaotui.search.latency import stored_table
@@ -20,7 +21,7 @@ _SHORTEST_RECOVERY_S, _SHORTEST_SHARE = 20.0, 0.04
 _FREE_OF_TRAINING_SHARE = 0.6
 _TEACHER_SHARE = 0.25
 _BF16_GAIN = 1.5
-_SHARES, _TINY_SHARE, _SHARES_BESIDE_TINY = (0.5, 0.6, 0.9), 0.3, (0.45, 0.8)
+_TINY_SHARE, _SHARES, _SHARES_AFTER_TINY = 0.17, (0.5, 0.6, 0.9), (0.5, 0.8)
 """Of the time left when each training begins; what is spared at the end is for the cascades."""
 
 
@@ -39,25 +40,31 @@ def compress(state: SearchState, runtime: Recipe) -> Trial | None:
     state.context = state.context.with_latency(state.latency)
     for recipe in planner.training_free(state.context, runtime):
         if state.has_time(_FREE_OF_TRAINING_SHARE):
-            doubted(state, state.try_("compression", recipe, "compressed"), runtime)
+            trial = doubted(state, state.try_("compression", recipe, "compressed"), runtime)
+            if state.is_dear(trial):  # what is left of the time does more for a recovery
+                break
     state.context = replace(state.context, unlabelled=_affordable(state))
     return _recover(state, runtime)
 
 
 def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
-    """To two fifths of the time first, by pruning, or for latency by half the layers; then less and
-    less of it while that goes well, or once milder where it did not. A share of the time is for the
-    tiny model of a cascade, which only throughput gains by; it is returned."""
-    seed, tries_tiny = state.context.seed, _wants_cascade(state)
-    shares = _SHARES_BESIDE_TINY if tries_tiny else _SHARES
+    """The tiny model of a cascade first, which only throughput gains by, and what it saves beside
+    the model as it is: nothing else that is trained brings as much so soon. Then to two fifths of
+    the time by pruning, or for latency by half the layers; then less and less of it while that goes
+    well, or once milder where it did not. The tiny model is returned."""
+    seed, small = state.context.seed, None
+    distil = partial(_distil, state, runtime)
+    if _wants_cascade(state):
+        small = distil(planner.tiny(runtime, seed), _TINY_SHARE)
+        if small is not None:
+            in_front_of_untrained(state, small)
+    shares = _SHARES if small is None else _SHARES_AFTER_TINY
     start, milder = planner.pruned(runtime, 0.4, seed), planner.pruned(runtime, 0.6, seed)
     if state.budget.ranks_by is Objective.LATENCY and len(state.context.model.encoder.layers) > 1:
         start, milder = planner.halved(state.context, runtime, seed), start
-    distil = partial(_distil, state, runtime)
     trial = distil(start, shares[0])
     if trial is None:
-        return None
-    small = distil(planner.tiny(runtime, seed), _TINY_SHARE) if tries_tiny else None
+        return small
     if not state.may_keep(trial):
         distil(milder, shares[-1])
         return small

@@ -74,13 +74,15 @@ def _measure(recipe: Recipe, context: Context, folder: Path, look: Look) -> dict
     runner = open_recipe(recipe, context, folder)
     runner.run(chosen.rows.select(range(min(_FEWEST_ROWS, len(chosen.rows)))))
     began = time.perf_counter()
-    logits = runner.run(chosen.rows)
-    rows_per_s = len(chosen.rows) / (time.perf_counter() - began)
+    logits = runner.run(context.model.task.encode(chosen.texts))
+    took_s = time.perf_counter() - began
+    throughput = len(chosen.rows) / took_s
     report = compare(context.metric, context.problem, chosen.original, logits, chosen.targets)
     predictor = Predictor(context.model.task, runner)
     p50, p99 = _latency_ms(predictor, chosen.texts, look.calls_s)
-    wanted = max(_FEWEST_ROWS, int(rows_per_s * look.round_s))
-    throughput = _throughput(predictor, chosen.texts, wanted)
+    if took_s < _ROUNDS * look.round_s:  # else that pass told more than such rounds would
+        wanted = max(_FEWEST_ROWS, int(throughput * look.round_s))
+        throughput = _throughput(predictor, chosen.texts, wanted)
     runner.close()
     return {
         "quality": report.optimized,

@@ -24,7 +24,7 @@ def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
     original, *moves = planner.first_moves(state.context, engines)
     first = state.try_(_STAGE, original, "free")
     for recipe in moves:
-        if state.has_time(_FIRST_SHARE):
+        if state.has_time(_FIRST_SHARE) and state.is_worth_a_look(recipe):
             state.try_(_STAGE, recipe, "free")
     for trial in _different(state.leading("free"), state.budget.ranks_by)[:_REFINED]:
         _refine(state, trial)

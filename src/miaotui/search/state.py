@@ -14,6 +14,7 @@ from miaotui.search.sensitivity import Sensitivity
 from miaotui.search.trials import Origin, Trial, TrialStore
 
 _LONGEST_ROUND_S, _ROUND_SHARE = 0.6, 0.001
+_DEAR_SHARE, _FAR_BEHIND = 0.02, 2.0
 
 
 @dataclass
@@ -73,6 +74,19 @@ class SearchState:
     def _ranked(self, origins: Sequence[Origin], keeps: Callable[[Trial], bool]) -> list[Trial]:
         kept = [t for t in self.trials if t.origin in origins and keeps(t)]
         return sorted(kept, key=lambda t: t.cost(self.budget.ranks_by))
+
+    def is_dear(self, trial: Trial) -> bool:
+        """Whether the search can afford only few trials that take as long: rows are long, or the
+        engine slow."""
+        return trial.seconds > _DEAR_SHARE * self.clock.search_s
+
+    def is_worth_a_look(self, recipe: Recipe) -> bool:
+        """Not where a look at its engine is dear and whatever was tried of it is far behind."""
+        own = [t for t in self.trials if t.ok and t.recipe.engine.name == recipe.engine.name]
+        best = self.leading("free")[:1]
+        if not best or not own or not self.is_dear(own[-1]):
+            return True
+        return any(t.times_behind(best[0], self.budget.ranks_by) < _FAR_BEHIND for t in own)
 
     def has_time(self, share: float = 1.0) -> bool:
         """Whether less than that share of the search's time is used."""
