@@ -69,6 +69,9 @@ def _fall_back(state: SearchState) -> None:
     if not found or not state.has_time(_FALLBACK_SHARE):
         return
     fastest = min(found, key=lambda t: t.cost(state.budget.ranks_by))
+    if allowed(fastest, state.budget) and state.is_dear(fastest):
+        state.notes.append("layers were not measured one by one: int8 keeps the limit as a whole")
+        return
     state.tell(_STAGE, "sensitivity of each layer to int8")
     in_time = partial(state.has_time, _FALLBACK_SHARE)
     state.sensitivity = layer_sensitivity(state.context, fastest.recipe, in_time)
