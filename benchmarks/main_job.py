@@ -17,6 +17,7 @@ for all.
 import argparse
 import json
 import statistics
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,8 @@ def line(run: dict[str, Any]) -> dict[str, Any]:
     """One run's headline; a ratio is [low, median, high] against the best rival of that metric."""
     quality, speed = run["document"]["quality"], run["document"]["speed"]
     kept = {n: r for n, r in speed["rivals"].items() if r["keeps_limit"] and r["throughput_ratio"]}
+    if not kept:
+        sys.exit("no rival was measured in the time of a run; give a longer --time-budget")
     best = {
         "throughput": max(kept, key=lambda n: kept[n]["throughput_rows_per_s"]),
         "p50": min(kept, key=lambda n: kept[n]["latency_ms"]["p50"]),

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,8 @@ class Contender:
         return {} if self.failed else told
 
     def close(self) -> None:
-        self._child.stdin.close()  # type: ignore[union-attr]
+        with suppress(BrokenPipeError):  # one that was killed
+            self._child.stdin.close()  # type: ignore[union-attr]
         self._child.wait()
 
 
