@@ -224,7 +224,7 @@ def _attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
     """For training on CPUs: torch's fused attention with its backward pass takes two to three times
     as long as these products in the precision of `q`, and its plain way, in fp32, five times."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)  # type: ignore[no-any-return]
 
 
 def _gather(x: Tensor, readout: Tensor) -> Tensor:
