@@ -19,9 +19,6 @@ ATTENTION_LINEARS = ("query", "key", "value", "output")
 FFN_LINEARS = ("up", "down")
 
 
-_LEAST = torch.iinfo(torch.int64).min
-
-
 class LowRank(nn.Module):
     """Two linears in place of one: x -> second(first(x)), the first without a bias."""
 
@@ -49,11 +46,12 @@ class Dropout(nn.Dropout):
     each took a third of fine-tuning on long rows on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (as the class above names it)
-        dropped = round(256 * self.p)
+        dropped = min(round(256 * self.p), 255)
         if not self.training or not dropped:
             return input
         draws = torch.empty(-(-input.numel() // 8), dtype=torch.int64, device=input.device)
-        drawn = draws.random_(_LEAST, None).view(torch.uint8)[: input.numel()]
+        draws.random_(torch.iinfo(draws.dtype).min, None)  # all 64 bits
+        drawn = draws.view(torch.uint8)[: input.numel()]
         kept = (drawn.view(input.shape) >= dropped).to(input.dtype)
         return input * kept.mul_(256 / (256 - dropped))
 
@@ -220,11 +218,15 @@ class Encoder(nn.Module):
         return own @ x / own.sum(dim=2, keepdim=True)
 
 
-def _attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+def _attention_weights(
+    q: Float[Tensor, "blocks heads queries head_dim"],
+    k: Float[Tensor, "blocks heads tokens head_dim"],
+    mask: Bool[Tensor, "blocks 1 queries tokens"],
+) -> Float[Tensor, "blocks heads queries tokens"]:
     """For training on CPUs: torch's fused attention with its backward pass takes two to three times
     as long as these products in the precision of `q`, and its plain way, in fp32, five times."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)  # type: ignore[no-any-return]
+    return F.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1)
 
 
 def _gather(x: Tensor, readout: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ def _gated_inputs(
     ]
     try:
         logits = encoder(*padded(rows.rows, indices))[:, 0]
-        if problem is not None:
+        if problem is not None and kept:
             targets = torch.from_numpy(rows.targets[indices])
             torch.autograd.backward(row_losses(problem, logits, targets).sum())
     finally:

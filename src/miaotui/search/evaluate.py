@@ -74,15 +74,14 @@ def _measure(recipe: Recipe, context: Context, folder: Path, look: Look) -> dict
     runner = open_recipe(recipe, context, folder)
     runner.run(chosen.rows.select(range(min(_FEWEST_ROWS, len(chosen.rows)))))
     began = time.perf_counter()
-    logits = runner.run(context.model.task.encode(chosen.texts))
-    took_s = time.perf_counter() - began
-    throughput = len(chosen.rows) / took_s
+    logits = runner.run(chosen.rows)
+    rows_per_s = len(chosen.rows) / (time.perf_counter() - began)
     report = compare(context.metric, context.problem, chosen.original, logits, chosen.targets)
     predictor = Predictor(context.model.task, runner)
     p50, p99 = _latency_ms(predictor, chosen.texts, look.calls_s)
-    if took_s < _ROUNDS * look.round_s:  # else that pass told more than such rounds would
-        wanted = max(_FEWEST_ROWS, int(throughput * look.round_s))
-        throughput = _throughput(predictor, chosen.texts, wanted)
+    wanted = max(_FEWEST_ROWS, int(rows_per_s * look.round_s))
+    takes_all = wanted / rows_per_s > _ROUNDS * look.round_s  # one round, as long as several
+    throughput = _throughput(predictor, chosen.texts, wanted, 1 if takes_all else _ROUNDS)
     runner.close()
     return {
         "quality": report.optimized,
@@ -105,12 +104,12 @@ def _divergence(problem: Problem, rows: Judged, logits: np.ndarray) -> float:
     return float(np.sqrt(np.mean((logits - rows.original) ** 2))) / spread
 
 
-def _throughput(predictor: Predictor, texts: Sequence[Text], wanted: int) -> float:
-    """Rows/s, text in to answer out: median of a few rounds of about as many rows as wanted."""
+def _throughput(predictor: Predictor, texts: Sequence[Text], wanted: int, rounds: int) -> float:
+    """Rows/s, text in to answer out: median of rounds of about as many rows as wanted."""
     repeats = max(1, round(wanted / len(texts)))
     sample = texts[: min(wanted, len(texts))]
     speeds = []
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         began = time.perf_counter()
         for _ in range(repeats):
             predictor(sample)
