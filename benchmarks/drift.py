@@ -1,10 +1,12 @@
 """Whether a cascade says that its texts are of another kind.
 
-    python benchmarks/drift.py --bundle FOLDER [--bundle FOLDER] [--rows 1500]
+    python benchmarks/drift.py --bundle FOLDER --model FOLDER [--bundle FOLDER --model FOLDER]
+                               [--rows 1500]
 
-Each bundle (a cascade made on the packaged sentences) answers packaged sentences at random, whole
-reviews, and sentences of NumPy's documentation: the share that its first stage answers beside the
-one of its test rows, and whether it calls that a shift. Result: results/drift.json.
+Each bundle (a cascade made on the packaged sentences, of the fine-tuned model named with it) answers
+sentences that no training has seen, whole reviews, and sentences of NumPy's documentation: the share
+that its first stage answers beside the one of its test rows, and whether it calls that a shift.
+Result: results/drift.json.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-from packaged import SENTENCES, conditions, packaged_rows, write_result
+from packaged import SENTENCES, conditions, held_out, packaged_rows, write_result, write_rows
 
 import miaotui
 from miaotui.bundle import read_bundle
@@ -30,21 +32,21 @@ _ROWS_A_CALL = 100
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--bundle", type=Path, action="append", required=True)
+    options.add_argument("--model", type=Path, action="append", required=True)
     options.add_argument("--rows", type=int, default=1500)
     given = options.parse_args()
-    packaged = list(packaged_rows())
     kinds = {
-        "sentences": [row["text"] for row in packaged if row["source"] == SENTENCES],
-        "reviews": [row["text"] for row in packaged if row["source"] != SENTENCES],
+        "reviews": [row["text"] for row in packaged_rows() if row["source"] != SENTENCES],
         "documentation": list(documentation()),
     }
     draw = random.Random(0)
     chosen = {name: draw.sample(texts, given.rows) for name, texts in kinds.items()}
     found: dict[str, Any] = {"conditions": conditions(), "bundles": {}}
-    for folder in given.bundle:
+    for folder, model in zip(given.bundle, given.model, strict=True):
         if read_stages(folder) is None:
             sys.exit(f"{folder} is no cascade; give another --bundle")
-        drifts = {name: drift(folder, texts) for name, texts in chosen.items()}
+        own = {"sentences": held_out(model, write_rows)[: given.rows]} | chosen
+        drifts = {name: drift(folder, texts) for name, texts in own.items()}
         found["bundles"][folder.name] = {"model": read_bundle(folder).manifest["model"]} | drifts
         for name, told in drifts.items():
             said = "shifted" if told["shifted"] else "as measured"

@@ -8,7 +8,8 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,31 +38,36 @@ def encoder_folder() -> Path:
 
 def write_rows(rows_path: Path, unlabelled_path: Path) -> None:
     """The labelled sentences as CSV, and sentences cut from the long reviews as plain text."""
+    labelled: list[dict[str, str]] = []
     sentences: list[str] = []
-    with rows_path.open("w", encoding="utf-8", newline="") as written:
-        writer = csv.writer(written)
-        writer.writerow(["text", "label"])
-        for row in packaged_rows():
-            if row["source"] == SENTENCES:
-                label = "positive" if row["label"] == "1" else "negative"
-                writer.writerow([row["text"], label])
-            elif len(sentences) < UNLABELLED_SENTENCES:
-                sentences += cut(row["text"])
-    unlabelled_path.write_text("\n".join(sentences[:UNLABELLED_SENTENCES]), encoding="utf-8")
+    for row in packaged_rows():
+        if row["source"] == SENTENCES:
+            labelled.append(row)
+        elif len(sentences) < UNLABELLED_SENTENCES:
+            sentences += cut(row["text"])
+    _write(rows_path, labelled, unlabelled_path, sentences[:UNLABELLED_SENTENCES])
 
 
 def write_reviews(rows_path: Path, unlabelled_path: Path) -> None:
     """The labelled whole reviews as CSV, the other long ones as plain text."""
-    unlabelled = []
+    labelled, others = [], []
+    for row, tokens in long_reviews():
+        if WHOLE_REVIEWS[0] <= tokens < WHOLE_REVIEWS[1]:
+            labelled.append(row)
+        elif tokens >= UNLABELLED_REVIEWS:
+            others.append(" ".join(row["text"].split()))
+    _write(rows_path, labelled, unlabelled_path, others)
+
+
+def _write(
+    rows_path: Path, labelled: list[dict[str, str]], unlabelled_path: Path, texts: list[str]
+) -> None:
     with rows_path.open("w", encoding="utf-8", newline="") as written:
         writer = csv.writer(written)
         writer.writerow(["text", "label"])
-        for row, tokens in long_reviews():
-            if WHOLE_REVIEWS[0] <= tokens < WHOLE_REVIEWS[1]:
-                writer.writerow([row["text"], "positive" if row["label"] == "1" else "negative"])
-            elif tokens >= UNLABELLED_REVIEWS:
-                unlabelled.append(" ".join(row["text"].split()))
-    unlabelled_path.write_text("\n".join(unlabelled), encoding="utf-8")
+        for row in labelled:
+            writer.writerow([row["text"], "positive" if row["label"] == "1" else "negative"])
+    unlabelled_path.write_text("\n".join(texts), encoding="utf-8")
 
 
 def long_reviews() -> Iterator[tuple[dict[str, str], int]]:
@@ -74,13 +80,17 @@ def long_reviews() -> Iterator[tuple[dict[str, str], int]]:
             yield row, len(tokenizer.encode(row["text"]))
 
 
-def held_out(model: Path, rows: Path) -> list[str]:
-    """The texts of `rows` that a fine-tuned model has seen in no training: those of its test."""
+def held_out(model: Path, write: Callable[[Path, Path], None]) -> list[str]:
+    """The texts of what `write` writes that a fine-tuned model has seen in no training: those of
+    its test."""
     saved = load_splits(model)
     if saved is None:
         sys.exit(f"{model} does not say what it was trained on; make it with miaotui finetune")
-    found = load_rows(rows)
-    return list(found.select(apply_saved(found, saved).test).texts)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder, "rows.csv")
+        write(rows, Path(folder, "plain.txt"))
+        found = load_rows(rows)
+    return [str(text) for text in found.select(apply_saved(found, saved).test).texts]
 
 
 def packaged_rows() -> Iterator[dict[str, str]]:

@@ -82,11 +82,7 @@ def workload(name: str, model: Path) -> list[str]:
         parts = {"sentences": COUNTS[name] * 4 // 5, "long": COUNTS[name] // 5}
         some = [text for part, count in parts.items() for text in workload(part, model)[:count]]
         return [some[i] for i in np.random.default_rng(0).permutation(len(some))]
-    with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder, "rows.csv")
-        (write_reviews if name == "long" else write_rows)(rows, Path(folder, "plain.txt"))
-        texts = held_out(model, rows)
-    return texts[: COUNTS[name]]
+    return held_out(model, write_reviews if name == "long" else write_rows)[: COUNTS[name]]
 
 
 def ceilings() -> dict[str, Any]:
