@@ -3,9 +3,9 @@
     python benchmarks/drift.py --bundle FOLDER --model FOLDER [--bundle FOLDER --model FOLDER]
                                [--rows 1500]
 
-Each bundle (a cascade made on the packaged sentences, of the fine-tuned model named with it) answers
-sentences that no training has seen, whole reviews, and sentences of NumPy's documentation: the share
-that its first stage answers beside the one of its test rows, and whether it calls that a shift.
+Each bundle, a cascade of the fine-tuned model named with it, answers sentences that no training has
+seen, whole reviews, and sentences of NumPy's documentation: the share that its first stage answers
+beside the one of its test rows, and whether it calls that a shift.
 Result: results/drift.json.
 """
 
