@@ -3,8 +3,8 @@
     python benchmarks/breakdown.py
 
 Compiles breakdown.cpp and ceiling.cpp for this processor (a C++ compiler is needed) and runs every
-step of a layer by itself on one core, for MiniLM's and BERT-base's layers and rows of 26 and 128
-tokens. Result: results/breakdown.json; a table of shares of a layer.
+step of a layer by itself on one core, for MiniLM's and BERT-base's layers and rows of 26, 128 and
+512 tokens. Result: results/breakdown.json; a table of shares of a layer.
 """
 
 import os
@@ -20,7 +20,7 @@ from packaged import conditions, write_result
 from miaotui.hardware import cpp_compiler
 
 SHAPES = {"minilm": (384, 12, 1536), "bert": (768, 12, 3072)}
-LENGTHS = (26, 128)
+LENGTHS = (26, 128, 512)
 DYNAMIC = (
     "query_key_value",
     "attention",

@@ -7,7 +7,9 @@ constexpr int kRows = 6;
 constexpr int kAttentionRows = 6;
 constexpr int kGroups = 2;
 
+#define MIAOTUI_AVX512
 #include "../kernels/vectors.hpp"
+#undef MIAOTUI_AVX512
 
 typedef __m512i Codes;
 typedef __m512i Fours;

@@ -70,6 +70,23 @@ static inline Floats put_weight(std::uint16_t* to, Floats score) {
   return weight;
 }
 
+// Scores straight to weights as they leave the registers, without their largest taken off first.
+template <class Element>
+struct ToWeights {
+  Element* out;
+  int stride, tokens;
+  Floats* totals;
+  void operator()(int row, int column, Floats score) const {
+    const Floats weight =
+        put_weight(out + static_cast<std::ptrdiff_t>(row) * stride + column, score);
+    totals[row] += first_lanes(weight, tokens - column);
+  }
+};
+
+// Sums of such weights that all floats hold and none that matters has left: a largest score between
+// about -60 and 78.
+constexpr float kLeastTotal = 1e-26f, kMostTotal = 1e34f;
+
 // Scores to weights that are not yet divided by their sum, in their place; the sum's inverse is
 // returned.
 template <class Element>
@@ -95,33 +112,45 @@ struct HeadRow {
 };
 
 // `tiles`: by tiled_product.
+template <class Element, class Out>
+static inline void multiply_rows(int rows, const Element* a, int a_stride, const Element* b,
+                                 int b_stride, int depth, int columns, bool tiles, const Out& out) {
+  if constexpr (kTiles<Element>)
+    if (tiles) {
+      tiled_product(rows, a, a_stride, b, b_stride, rounded_up(depth, kTokenStep), columns, out);
+      return;
+    }
+  row_product<kAttentionRows>(rows, a, a_stride, b, b_stride, depth, columns, out);
+}
+
 template <class Element>
 static inline void attend(const HeadRow<Element>& head, int query, int rows, bool tiles,
                           float* scores) {
   const int padded = rounded_up(head.tokens, kTokenStep);
-  const Element* asking = head.query + static_cast<std::size_t>(query) * head.stride;
-  const ToFloats to_scores{scores, padded};
-  if constexpr (kTiles<Element>)
-    if (tiles)
-      tiled_product(rows, asking, head.stride, head.keys, padded, head.head_dim, padded, to_scores);
-  if (!tiles)
-    row_product<kAttentionRows>(rows, asking, head.stride, head.keys, padded, head.head_dim,
-                                padded, to_scores);
-  float inverse[kRowStep];
-  for (int r = 0; r < rows; ++r)
-    inverse[r] = softmax<Element>(scores + r * padded, head.tokens, padded);
-  const Element* weights = reinterpret_cast<const Element*>(scores);
   const int stride = padded * kPairing<Element>;
-  const ToContext to_context{
-      head.context + static_cast<std::size_t>(query) * head.context_stride, head.context_stride,
-      inverse};
-  if constexpr (kTiles<Element>)
-    if (tiles)
-      tiled_product(rows, weights, stride, head.values, head.value_stride, padded, head.head_dim,
-                    to_context);
-  if (!tiles)
-    row_product<kAttentionRows>(rows, weights, stride, head.values, head.value_stride, head.tokens,
-                                head.head_dim, to_context);
+  const Element* asking = head.query + static_cast<std::size_t>(query) * head.stride;
+  auto* weights = reinterpret_cast<Element*>(scores);
+  Floats totals[kTiled ? kRowStep : kAttentionRows] = {};
+  multiply_rows(rows, asking, head.stride, head.keys, padded, head.head_dim, padded, tiles,
+                ToWeights<Element>{weights, stride, head.tokens, totals});
+  float inverse[kRowStep];
+  bool held = true;
+  for (int r = 0; r < rows; ++r) {
+    const float total = sum_of(totals[r]);
+    held = held && total >= kLeastTotal && total <= kMostTotal;
+    inverse[r] = 1.0f / total;
+  }
+  if (!held) {
+    multiply_rows(rows, asking, head.stride, head.keys, padded, head.head_dim, padded, tiles,
+                  ToFloats{scores, padded});
+    for (int r = 0; r < rows; ++r)
+      inverse[r] = softmax<Element>(scores + r * padded, head.tokens, padded);
+  }
+  multiply_rows(
+      rows, static_cast<const Element*>(weights), stride, head.values, head.value_stride,
+      head.tokens, head.head_dim, tiles,
+      ToContext{head.context + static_cast<std::size_t>(query) * head.context_stride,
+                head.context_stride, inverse});
 }
 
 // What the products want of a head's keys and values; `room` has place for both.

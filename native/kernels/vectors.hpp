@@ -19,17 +19,32 @@ static inline Ints load(const std::int32_t* from) {
   return v;
 }
 
-static inline Floats as_floats(Ints bits) {
-  Floats v;
-  std::memcpy(&v, &bits, sizeof v);
-  return v;
-}
+// The same bits.
+static inline Floats as_floats(Ints bits) { return (Floats)bits; }
+static inline Ints as_ints(Floats v) { return (Ints)v; }
 
 static inline Floats all(float value) { return value - Floats{}; }
 
+// b where one of them is not a number.
+#if defined(MIAOTUI_AVX512)  // of whose choice GCC makes two instructions
+static inline Floats larger(Floats a, Floats b) {
+  return (Floats)_mm512_max_ps((__m512)a, (__m512)b);
+}
+static inline Floats smaller(Floats a, Floats b) {
+  return (Floats)_mm512_min_ps((__m512)a, (__m512)b);
+}
+#else
 static inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 static inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+#endif
 static inline Floats magnitude(Floats a) { return larger(a, -a); }
+
+// The first `count` lanes (all, where there are no more), the others zero.
+static inline Floats first_lanes(Floats v, int count) {
+  Ints lanes;
+  for (int i = 0; i < kWidth; ++i) lanes[i] = i;
+  return lanes < count ? v : Floats{};
+}
 
 static inline Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }
 
@@ -76,21 +91,18 @@ static inline Floats exponential(Floats x) {
   return e * as_floats((__builtin_convertvector(n, Ints) + 127) << 23);
 }
 
-// e^x of x <= 0 with an error below 1e-4 of it, a twentieth of what rounding to bf16 may add; x at or
-// below -87 gives 1.6e-38. 2^n by adding n to the exponent of 2^r, |r| <= 1/2, P of least maximum
+// e^x with an error below 1e-4 of it, a twentieth of what rounding to bf16 may add; x beyond -87 or 87
+// counts as that. 2^n by adding n to the exponent of 2^r, |r| <= 1/2, P of least maximum
 // relative error.
 static inline Floats rough_exponential(Floats x) {
-  const Floats scaled = larger(x, all(-87.0f)) * 1.44269504f;
+  const Floats scaled = smaller(larger(x, all(-87.0f)), all(87.0f)) * 1.44269504f;
   const Floats shifted = scaled + 12582912.0f;
   const Floats r = scaled - (shifted - 12582912.0f);
   Floats p = all(0.0551716685f);
   p = p * r + 0.242611125f;
   p = p * r + 0.693260968f;
   p = p * r + 0.999928057f;
-  Ints bits, n;
-  std::memcpy(&bits, &p, sizeof bits);
-  std::memcpy(&n, &shifted, sizeof n);
-  return as_floats(bits + (n << 23));
+  return as_floats(as_ints(p) + (as_ints(shifted) << 23));
 }
 
 static inline Floats tanh_of(Floats x) { return 1.0f - 2.0f / (exponential(x * 2.0f) + 1.0f); }
