@@ -3,6 +3,7 @@
     python benchmarks/main_job.py [--texts sentences|reviews] [--seeds 0,1,2]
                                   [--objectives throughput,latency] [--time-budget 20m]
                                   [--learning-rates 2e-5,5e-5,1e-4] [--only-summary]
+                                  [--recipe FILE]
 
 Sentences are those of the packaged rows; reviews, the whole ones of 256 to 512 tokens, and then the
 results' names begin with main_job_reviews. A seed changes the split and the training. Each run's
@@ -11,14 +12,15 @@ results/main_job-<objective>-<seed>.json; a run that is there already is not rep
 results/main_job.json, says what all runs come to; `--only-summary` writes it of the runs that are
 there. The learning rates are tried once, on the first seed's sentences: each model's validation
 metric stands in results/learning_rate.json, and the first of the rates that is best is the one used
-for all.
+for all. With `--recipe` nothing is searched and labelled rows alone are trained on; the result and
+the bundle have the file's name instead of an objective's, and no summary is written of them.
 """
 
 import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,20 +75,27 @@ def main() -> None:
     options.add_argument("--max-drop", default="1%")
     options.add_argument("--learning-rates", default="2e-5,5e-5,1e-4")
     options.add_argument("--only-summary", action="store_true")
+    options.add_argument("--recipe", type=Path)
     given = options.parse_args()
     job = JOBS[given.texts]
     if given.only_summary:
         paths = sorted(RESULTS.glob(f"{job.name}-*-*.json"))
         runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        runs = [run for run in runs if "--recipe" not in run["document"]["details"]["command"]]
         print(write_result(job.name, summary(runs)).read_text(encoding="utf-8"))
         return
     seeds = [int(seed) for seed in given.seeds.split(",")]
     rate = best_rate(seeds[0], given.learning_rates.split(","))
+    limits = ["--max-drop", given.max_drop, "--time-budget", given.time_budget]
+    if given.recipe:
+        for seed in seeds:
+            one_run(job, given.recipe.stem, seed, rate, [*limits, "--recipe", given.recipe])
+        return
     runs = []
     for objective in given.objectives.split(","):
         for seed in seeds:
-            limits = (given.max_drop, given.time_budget)
-            runs.append(one_run(job, objective, seed, rate, limits))
+            asked = [*limits, "--objective", objective, "--unlabelled", job.unlabelled]
+            runs.append(one_run(job, objective, seed, rate, asked))
     path = write_result(job.name, summary(runs))
     print(path.read_text(encoding="utf-8"))
 
@@ -116,17 +125,14 @@ def best_rate(seed: int, rates: list[str]) -> str:
     return str(json.loads(path.read_text(encoding="utf-8"))["best"])
 
 
-def one_run(
-    job: Job, objective: str, seed: int, rate: str, limits: tuple[str, str]
-) -> dict[str, Any]:
-    name = f"{job.name}-{objective}-{seed}"
+def one_run(job: Job, kind: str, seed: int, rate: str, asked: Sequence[object]) -> dict[str, Any]:
+    name = f"{job.name}-{kind}-{seed}"
     path = RESULTS / f"{name}.json"
     if not path.exists():
         fine_tuned(job, seed, rate)
         found = document(
-            "optimize", job.model(seed, rate), "--data", job.rows, "--unlabelled", job.unlabelled,
-            "--max-drop", limits[0], "--objective", objective, "--time-budget", limits[1],
-            "--seed", seed, "--out", job.folder / f"fast-{objective}-{seed}",
+            "optimize", job.model(seed, rate), "--data", job.rows, *asked,
+            "--seed", seed, "--out", job.folder / f"fast-{kind}-{seed}",
         )  # fmt: skip
         del found["details"]["latency_ms"]
         write_result(name, {"seed": seed, "conditions": conditions(), "document": found})

@@ -1,6 +1,7 @@
 """Exactly the recipe a user gave, with no search."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from miaotui.budget import Budget, Objective
@@ -14,10 +15,10 @@ from miaotui.search.front import best_float
 from miaotui.search.latency import stored_table
 from miaotui.search.planner import ladder_recipes, original_recipe
 from miaotui.search.run import Outcome
-from miaotui.search.trials import TrialStore
+from miaotui.search.trials import Trial, TrialStore
 from miaotui.techniques import PruneStructure
 
-_TABLE_S = 60.0
+_TABLE_S, _SHORTEST_S = 60.0, 20.0
 
 
 def given_recipe(path: Path, engines: Sequence[str]) -> Recipe:
@@ -40,7 +41,8 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
     watch: Watch,
 ) -> Outcome:
     """The recipe, beside the original as it comes and in float in the recipe's engine; the recipe
-    is the answer if it keeps the limit on the test rows."""
+    is the answer if it keeps the limit on the test rows. A cascade's stages are tried alone first,
+    in turn, and what one training leaves of the time is for those after it."""
     store = TrialStore(context.work / "trials", context.fingerprint)
     look = Look(memory=budget.max_memory_bytes is not None)
     floats = []
@@ -54,14 +56,36 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
         one_by_one = budget.ranks_by is Objective.LATENCY
         seconds = min(_TABLE_S, 0.1 * budget.time_budget_s)
         latency, error = stored_table(context, runtime, one_by_one, seconds)
-    watch(News("recipe", recipe.title, "", clock.left_s))
-    recoveries = sum(isinstance(step, Distillation) for step in _steps(recipe))
-    each_s = max(clock.search_left_s, 20.0) / max(recoveries, 1)
-    trial = evaluate(recipe, "recovered", context.with_latency(latency), store, look, each_s)
+    context = context.with_latency(latency)
+    stages: list[Trial] = []
+    for stage in recipe.each_stage:
+        watch(News("recipe", stage.title, "", clock.left_s))
+        recoveries = sum(_recoveries(later) for later in recipe.each_stage[len(stages) :])
+        each_s = max(clock.search_left_s, _SHORTEST_S) / max(recoveries, 1)
+        told = partial(_tell, watch, clock)
+        stages.append(_sound(evaluate(stage, "recovered", context, store, look, each_s, told)))
+    trial = stages[-1]
+    if recipe.stages:
+        watch(News("recipe", recipe.title, "", clock.left_s))
+        trial = _sound(evaluate(recipe, "cascade", context, store, look))
+        stages.append(trial)
+    baseline = best_float(floats, budget) or floats[0]
+    trials = {each.recipe.key: each for each in (*floats, *stages)}
+    return Outcome(tuple(trials.values()), baseline, (floats[0], trial), latency, error)
+
+
+def _sound(trial: Trial) -> Trial:
     if trial.error:
         raise RecipeError(f"recipe: {trial.error}")
-    baseline = best_float(floats, budget) or floats[0]
-    return Outcome((*floats, trial), baseline, (floats[0], trial), latency, error)
+    return trial
+
+
+def _tell(watch: Watch, clock: Clock, line: str) -> None:
+    watch(News("recipe", line, "", clock.left_s))
+
+
+def _recoveries(recipe: Recipe) -> int:
+    return sum(isinstance(step, Distillation) for step in recipe.steps)
 
 
 def _steps(recipe: Recipe) -> list[object]:
