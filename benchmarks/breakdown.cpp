@@ -1,5 +1,6 @@
 // Where a layer's time goes: every step of the native engine alone, on one core, over one chunk of
-// 128 tokens, or one row where that is longer. Prints a step, nanoseconds a token, and for products 1e9 operations a second.
+// 128 tokens, or one row where that is longer. Prints a step, nanoseconds a token, and for products
+// 1e9 operations a second.
 //
 // Arguments: hidden, heads, inner, tokens a row. Compiled with -march=native; the kernels are those of
 // the best instruction set that the compiler was told of, but for AMX.
@@ -33,7 +34,7 @@ using namespace miaotui;
 
 namespace {
 
-int kTokens = 128;  // or one row, if that is longer
+int tokens = 128;  // or one row, if that is longer
 
 std::mt19937 draw(0);
 
@@ -82,10 +83,10 @@ struct Memory {
   }
 
   State state(int stride) {
-    const std::size_t size = static_cast<std::size_t>(kTokens) * stride;
+    const std::size_t size = static_cast<std::size_t>(tokens) * stride;
     halves.push_back(aligned_zeros<std::uint16_t>(size));
     codes.push_back(aligned_zeros<std::uint8_t>(size));
-    return {values(size), halves.back().get(), codes.back().get(), values(kTokens), stride};
+    return {values(size), halves.back().get(), codes.back().get(), values(tokens), stride};
   }
 };
 
@@ -98,7 +99,7 @@ double report(const char* name, double operations, const Step& step) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
     best = std::min(best, took.count() / 8);
   }
-  std::printf("%s %.1f %.1f\n", name, best / kTokens * 1e9, operations / best / 1e9);
+  std::printf("%s %.1f %.1f\n", name, best / tokens * 1e9, operations / best / 1e9);
   return best;
 }
 
@@ -108,7 +109,8 @@ int main(int count, char** given) {
   if (count != 5) return 1;
   const int hidden = std::atoi(given[1]), heads = std::atoi(given[2]);
   const int inner = std::atoi(given[3]), length = std::atoi(given[4]);
-  kTokens = std::max(kTokens, length);
+  tokens = std::max(tokens, length);
+  const int padded = rounded_up(tokens, kernels::kTokenStep);
   const kernels::Wants codes{true, false}, nothing{false, false};
   const Team team;
   Memory memory;
@@ -124,12 +126,12 @@ int main(int count, char** given) {
   layer.query = query.view(), layer.key = key.view(), layer.value = value.view();
 
   std::vector<std::int32_t> starts{0};
-  while (starts.back() < kTokens) starts.push_back(std::min(starts.back() + length, kTokens));
+  while (starts.back() < tokens) starts.push_back(std::min(starts.back() + length, tokens));
   Chunk chunk;
   chunk.rows = static_cast<int>(starts.size()) - 1;
   chunk.starts = starts.data();
 
-  const std::size_t wide = static_cast<std::size_t>(kTokens + kRowStep) * hidden;
+  const std::size_t wide = static_cast<std::size_t>(tokens + kRowStep) * hidden;
   Workspace work;
   work.head_stride = hidden;
   work.state = memory.state(hidden);
@@ -139,17 +141,18 @@ int main(int count, char** given) {
   work.query = memory.values(wide);
   work.key = memory.values(wide);
   work.value = memory.values(wide);
-  work.keys = memory.values(static_cast<std::size_t>(kTokens) * net.head_dim);
+  work.keys = memory.values(static_cast<std::size_t>(padded) * net.head_dim);
   work.asked = memory.values(static_cast<std::size_t>(heads) * kRowStep * hidden);
   work.answers = memory.values(static_cast<std::size_t>(heads) * kRowStep * hidden);
-  work.scores = memory.values(static_cast<std::size_t>(kTokens) * kRowStep);
+  work.scores = memory.values(static_cast<std::size_t>(padded) * kRowStep);
   const float* gamma = memory.values(hidden);
   const NormView norm{gamma, gamma};
-  kernels::prepare_rows(work.state, hidden, kTokens, codes, team);
+  kernels::prepare_rows(work.state, hidden, tokens, codes, team);
 
-  const double square = 2.0 * kTokens * hidden * hidden, wide_product = 2.0 * kTokens * hidden * inner;
+  const double square = 2.0 * tokens * hidden * hidden;
+  const double wide_product = 2.0 * tokens * hidden * inner;
   report("query_key_value", 3 * square, [&] {
-    const kernels::Input in = kernels::input_of(layer.query, work.state, kTokens);
+    const kernels::Input in = kernels::input_of(layer.query, work.state, tokens);
     const auto multiply_all = [&](auto* query_to, auto* key_to, auto* value_to) {
       kernels::multiply(layer.query, in, team, kernels::out_as(query_to, hidden));
       kernels::multiply(layer.key, in, team, kernels::out_as(key_to, hidden));
@@ -162,7 +165,7 @@ int main(int count, char** given) {
       multiply_all(static_cast<float*>(work.query), static_cast<float*>(work.key),
                    static_cast<float*>(work.value));
   });
-  const double scores = 4.0 * hidden * kTokens * length;
+  const double scores = 4.0 * hidden * tokens * length;
   report("attention", scores, [&] {
     if (layer.halves)
       kernels::attention<std::uint16_t>(net, layer, chunk, work, team);
@@ -172,7 +175,7 @@ int main(int count, char** given) {
   const PackedStates packed(key.plain, value.plain, {net.head_dim, net.head_dim}, hidden,
                             layer.halves);
   layer.states = packed.view();
-  const double asked = 4.0 * chunk.rows * hidden * hidden + 4.0 * kTokens * heads * hidden;
+  const double asked = 4.0 * chunk.rows * hidden * hidden + 4.0 * tokens * heads * hidden;
   report("attention_of_first_tokens_to_states", asked, [&] {
     if (layer.halves)
       kernels::attend_states<std::uint16_t>(net, layer, chunk, work, team);
@@ -180,19 +183,19 @@ int main(int count, char** given) {
       kernels::attend_states<float>(net, layer, chunk, work, team);
   });
   report("quantize_context", 0, [&] {
-    kernels::prepare_rows(work.context, hidden, kTokens, codes, team);
+    kernels::prepare_rows(work.context, hidden, tokens, codes, team);
   });
   report("output", square, [&] {
-    kernels::multiply(output.view(), kernels::input_of(output.view(), work.context, kTokens), team,
+    kernels::multiply(output.view(), kernels::input_of(output.view(), work.context, tokens), team,
                       kernels::ToSum{work.sum, work.state.values, hidden});
   });
   report("norm_and_quantize", 0, [&] {
-    kernels::normalize_rows(work.sum, work.state, hidden, kTokens, norm, 1e-12f, codes, team);
+    kernels::normalize_rows(work.sum, work.state, hidden, tokens, norm, 1e-12f, codes, team);
   });
   report("norm_alone", 0, [&] {
-    kernels::normalize_rows(work.sum, work.state, hidden, kTokens, norm, 1e-12f, nothing, team);
+    kernels::normalize_rows(work.sum, work.state, hidden, tokens, norm, 1e-12f, nothing, team);
   });
-  const kernels::Input in = kernels::input_of(up.view(), work.state, kTokens);
+  const kernels::Input in = kernels::input_of(up.view(), work.state, tokens);
   report("up_without_gelu", wide_product, [&] {
     kernels::multiply(up.view(), in, team, kernels::ToFloats{work.inner.values, inner});
   });
@@ -205,15 +208,15 @@ int main(int count, char** given) {
                       kernels::ToCodes<kernels::gelu>{work.inner.codes, inner, 40.0f, 8.0f});
   });
   report("quantize_inner", 0, [&] {
-    kernels::prepare_rows(work.inner, inner, kTokens, codes, team);
+    kernels::prepare_rows(work.inner, inner, tokens, codes, team);
   });
   report("down", wide_product, [&] {
-    kernels::multiply(down.view(), kernels::input_of(down.view(), work.inner, kTokens), team,
+    kernels::multiply(down.view(), kernels::input_of(down.view(), work.inner, tokens), team,
                       kernels::ToSum{work.sum, work.state.values, hidden});
   });
   report("down_calibrated", wide_product, [&] {
     kernels::multiply(static_down.view(),
-                      kernels::input_of(static_down.view(), work.inner, kTokens), team,
+                      kernels::input_of(static_down.view(), work.inner, tokens), team,
                       kernels::ToSum{work.sum, work.state.values, hidden});
   });
 }

@@ -83,9 +83,9 @@ struct ToWeights {
   }
 };
 
-// Sums of such weights that all floats hold and none that matters has left: a largest score between
-// about -60 and 78.
-constexpr float kLeastTotal = 1e-26f, kMostTotal = 1e34f;
+// Sums of such weights that floats hold, with values of up to 1e19 too, and that no weight of matter is
+// lost from: the largest score lies between about -60 and 43.
+constexpr float kLeastTotal = 1e-26f, kMostTotal = 1e19f;
 
 // Scores to weights that are not yet divided by their sum, in their place; the sum's inverse is
 // returned.
@@ -146,11 +146,10 @@ static inline void attend(const HeadRow<Element>& head, int query, int rows, boo
     for (int r = 0; r < rows; ++r)
       inverse[r] = softmax<Element>(scores + r * padded, head.tokens, padded);
   }
-  multiply_rows(
-      rows, static_cast<const Element*>(weights), stride, head.values, head.value_stride,
-      head.tokens, head.head_dim, tiles,
-      ToContext{head.context + static_cast<std::size_t>(query) * head.context_stride,
-                head.context_stride, inverse});
+  multiply_rows(rows, weights, stride, head.values, head.value_stride, head.tokens, head.head_dim,
+                tiles,
+                ToContext{head.context + static_cast<std::size_t>(query) * head.context_stride,
+                          head.context_stride, inverse});
 }
 
 // What the products want of a head's keys and values; `room` has place for both.

@@ -91,9 +91,9 @@ static inline Floats exponential(Floats x) {
   return e * as_floats((__builtin_convertvector(n, Ints) + 127) << 23);
 }
 
-// e^x with an error below 1e-4 of it, a twentieth of what rounding to bf16 may add; x beyond -87 or 87
-// counts as that. 2^n by adding n to the exponent of 2^r, |r| <= 1/2, P of least maximum
-// relative error.
+// e^x with an error below 1e-4 of it, a twentieth of what rounding to bf16 may add; x beyond -87 or
+// 87 counts as that. 2^n by adding n to the exponent of 2^r, |r| <= 1/2, P of least maximum relative
+// error.
 static inline Floats rough_exponential(Floats x) {
   const Floats scaled = smaller(larger(x, all(-87.0f)), all(87.0f)) * 1.44269504f;
   const Floats shifted = scaled + 12582912.0f;

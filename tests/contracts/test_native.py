@@ -147,19 +147,22 @@ def test_layers_of_any_shape_agree_with_eager(
     np.testing.assert_allclose(opened(model).run(ROWS), eager(model, ROWS), atol=2e-4)
 
 
+@pytest.mark.parametrize("heads", [4, 1])
 @pytest.mark.parametrize(("technique", "error"), [(None, 1e-3), (BFloat16(), 0.1)])
 def test_scores_beyond_what_an_exponential_holds(
-    technique: Any, error: float, opened: Opened
+    technique: Any, error: float, heads: int, opened: Opened
 ) -> None:
     """A key's bias adds the same to all scores of a query, which changes no weight; here it takes
     them beyond e^88 for some queries and below e^-88 for others."""
-    model = random_model(replace(tiny_encoder.shape(), layers=(LayerShape(4, 64),) * 2))
+    layers = (LayerShape(heads, 64),) * 2
+    model = random_model(replace(tiny_encoder.shape(), head_dim=32 // heads, layers=layers))
     first, asked = model.encoder.layers[0], []
     hook = first.query.register_forward_hook(lambda _, __, out: asked.append(out.flatten(0, 1)))
     expected = eager(model, ROWS)
     hook.remove()
-    added = 64 * torch.cat(asked).unflatten(-1, (4, -1)).sum(-1) / first.head_dim**0.5
-    assert added.min() < -120 and added.max() > 120
+    added = 64 * torch.cat(asked).unflatten(-1, (heads, -1)).sum(-1) / first.head_dim**0.5
+    assert added.min() < -120
+    assert added.max() > 120
     with torch.no_grad():
         first.key.bias += 64
     if technique is not None:

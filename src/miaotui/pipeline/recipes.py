@@ -15,7 +15,7 @@ from miaotui.search.front import best_float
 from miaotui.search.latency import stored_table
 from miaotui.search.planner import ladder_recipes, original_recipe
 from miaotui.search.run import Outcome
-from miaotui.search.trials import Trial, TrialStore
+from miaotui.search.trials import Origin, Trial, TrialStore
 from miaotui.techniques import PruneStructure
 
 _TABLE_S, _SHORTEST_S = 60.0, 20.0
@@ -42,7 +42,7 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
 ) -> Outcome:
     """The recipe, beside the original as it comes and in float in the recipe's engine; the recipe
     is the answer if it keeps the limit on the test rows. A cascade's stages are tried alone first,
-    in turn, and what one training leaves of the time is for those after it."""
+    in turn, and what one leaves of the time is for those after it."""
     store = TrialStore(context.work / "trials", context.fingerprint)
     look = Look(memory=budget.max_memory_bytes is not None)
     floats = []
@@ -57,31 +57,42 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
         seconds = min(_TABLE_S, 0.1 * budget.time_budget_s)
         latency, error = stored_table(context, runtime, one_by_one, seconds)
     context = context.with_latency(latency)
-    stages: list[Trial] = []
-    for stage in recipe.each_stage:
+    tried: list[Trial] = []
+    left_s, renewed = clock.search_left_s, False
+    for i, stage in enumerate(recipe.each_stage):
         watch(News("recipe", stage.title, "", clock.left_s))
-        recoveries = sum(_recoveries(later) for later in recipe.each_stage[len(stages) :])
-        each_s = max(clock.search_left_s, _SHORTEST_S) / max(recoveries, 1)
-        told = partial(_tell, watch, clock)
-        stages.append(_sound(evaluate(stage, "recovered", context, store, look, each_s, told)))
-    trial = stages[-1]
+        recoveries = sum(_recoveries(later) for later in recipe.each_stage[i:])
+        spent_s = sum(trial.seconds for trial in tried)  # in an earlier run, it may be
+        each_s = max(left_s - spent_s, _SHORTEST_S) / max(recoveries, 1)
+        known, told = store.get(stage), partial(_tell, watch, clock)
+        tried.append(_sound(evaluate(stage, _origin(stage), context, store, look, each_s, told)))
+        renewed = renewed or tried[-1] != known
+    trial = tried[-1]
     if recipe.stages:
         watch(News("recipe", recipe.title, "", clock.left_s))
+        if renewed:
+            store.forget(recipe)
         trial = _sound(evaluate(recipe, "cascade", context, store, look))
-        stages.append(trial)
+        tried.append(trial)
     baseline = best_float(floats, budget) or floats[0]
-    trials = {each.recipe.key: each for each in (*floats, *stages)}
+    trials = {each.recipe.key: each for each in (*floats, *tried)}
     return Outcome(tuple(trials.values()), baseline, (floats[0], trial), latency, error)
 
 
 def _sound(trial: Trial) -> Trial:
     if trial.error:
-        raise RecipeError(f"recipe: {trial.error}")
+        raise RecipeError(f"recipe: {trial.recipe.title}: {trial.error}")
     return trial
 
 
 def _tell(watch: Watch, clock: Clock, line: str) -> None:
     watch(News("recipe", line, "", clock.left_s))
+
+
+def _origin(recipe: Recipe) -> Origin:
+    if _recoveries(recipe):
+        return "recovered"
+    return "compressed" if recipe.shaping else "free"
 
 
 def _recoveries(recipe: Recipe) -> int:

@@ -29,7 +29,7 @@ from miaotui.models.model import Model
 from miaotui.models.shape import EncoderShape, shape_from_json, shape_to_json
 from miaotui.recipe import Recipe
 from miaotui.search.context import Context, write_json
-from miaotui.search.realize import Progress, realize
+from miaotui.search.realize import Progress, realize, trainings
 from miaotui.tasks.text_classification import Problem
 from miaotui.techniques import PruneStructure
 
@@ -71,11 +71,12 @@ def built(recipe: Recipe, context: Context) -> Built:
 
 
 def _built_key(recipe: Recipe, context: Context) -> str:
-    """A pruned model depends on the latency table too."""
+    """A pruned model depends on the latency table too, a trained one on how long it was trained."""
     steps = [step for stage in recipe.each_stage for step in stage.steps]
     pruned = any(isinstance(step, PruneStructure) for step in steps)
     table = context.train.latency if pruned else None
     facts = f"{context.fingerprint}{recipe.key}{table.to_json() if table else ''}"
+    facts += "".join(trainings(recipe, context))
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 

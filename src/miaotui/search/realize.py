@@ -96,6 +96,18 @@ def _recovered(
     return recovered.model
 
 
+def trainings(recipe: Recipe, context: Context) -> list[str]:
+    """What is written down of the stored recoveries of all stages; something else after one of them
+    was made again with more time."""
+    found = []
+    for stage in recipe.each_stage:
+        for i, step in enumerate(stage.shaping, 1):
+            path = _folder(context, stage.shaping[:i]) / TRAINING_FILE
+            if isinstance(step, Distillation) and path.exists():
+                found.append(path.read_text(encoding="utf-8"))
+    return found
+
+
 def outgrown(recipe: Recipe, context: Context, seconds: float | None) -> bool:
     """Whether a training of the recipe was cut short in an earlier run, and clearly more time is
     offered now."""

@@ -82,6 +82,9 @@ class TrialStore:
         os.replace(draft, path)
         return trial
 
+    def forget(self, recipe: Recipe) -> None:
+        self.path(recipe).unlink(missing_ok=True)
+
     def __iter__(self) -> Iterator[Trial]:
         for path in sorted(self.folder.glob(f"{self.fingerprint}-*.json")):
             trial = _read(path)
