@@ -217,9 +217,8 @@ void test_same_bits(Encoder& encoder, const std::string& name) {
 }
 
 // All kernels within the rounding of a code on an edge, or of attention in bf16 where some compute it
-// so; those that share AVX-512's vectors in every bit, but for bf16: sums of codes are exact. Keys far
-// from zero, by which scores get beyond what an exponential holds, are rounded to bf16 more roughly:
-// only kernels that attend alike agree then.
+// so, whose scores here reach into the hundreds; those that share AVX-512's vectors in every bit, but
+// for bf16: sums of codes are exact.
 void test_paths_agree(int hidden, int head_dim, Format format, float key_bias = 0.0f) {
   std::vector<float> first;
   std::string first_name;
@@ -245,8 +244,7 @@ void test_paths_agree(int hidden, int head_dim, Format format, float key_bias = 
     };
     const bool alike =
         format == Format::fp32 || attends_in_halves(isa) == attends_in_halves(first_name);
-    if (key_bias != 0.0f && !alike) continue;
-    expect(share <= (twins ? 0.0f : key_bias != 0.0f ? 0.1f : alike ? 0.02f : 0.05f),
+    expect(share <= (twins ? 0.0f : alike ? 0.02f : 0.08f),
            isa + " and " + first_name + " disagree by " + std::to_string(share) + " at hidden " +
                std::to_string(hidden));
   }
