@@ -1,16 +1,21 @@
 """What benchmarks add to the main job's rivals answers as the original does."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tiny_encoder
 from demand import missing
 from miaotui.engines.base import Session
+from miaotui.engines.layouts import Batch
 from miaotui.hardware import probe
 from miaotui.models.load import find_model, load_config, load_transformers
 from miaotui.models.model import PaddedClassifier
-from miaotui.rivals import MORE_RIVALS, Rival, Stock
+from miaotui.rivals import MORE_RIVALS, RIVALS, Rival, Stock
+from miaotui.rivals.race import at_best_batch, open_rivals
 from miaotui.rivals.torch_compile import TorchCompile
 from tiny import hf_logits, random_rows, save_tiny
 
@@ -41,3 +46,40 @@ def test_a_rival_answers_as_the_original(rival: Rival, folder: Path, tmp_path: P
     for layout in rival.layouts([1, 4]):
         found = Session(runner, layout).run(ROWS)
         assert np.abs(found - expected).max() <= SHARE * np.ptp(expected)
+
+
+@pytest.mark.parametrize(
+    ("row_ms", "tried", "best"),
+    [
+        ({8: 0.4, 32: 0.8, 128: 0.1}, {8, 32}, 8),
+        ({8: 0.8, 32: 0.4, 128: 0.8}, {8, 32, 128}, 32),
+        ({8: 0.8, 32: 0.8, 128: 0.3}, {8, 32, 128}, 128),
+    ],
+)
+def test_no_larger_batch_is_tried_after_a_clearly_slower_one(
+    row_ms: dict[int, float], tried: set[int], best: int
+) -> None:
+    """Each batch takes its rows' time by its size; batches here are full."""
+    seen: set[int] = set()
+
+    def run(batch: Batch) -> np.ndarray:
+        rows = batch.shape[0]
+        if rows in row_ms:
+            seen.add(rows)
+            time.sleep(rows * row_ms[rows] / 1e3)
+        return np.zeros((rows, 1, 2), dtype=np.float32)
+
+    found = at_best_batch(RIVALS[0], run, tiny_encoder.model().task, random_rows((5,) * 256))
+
+    assert seen == tried
+    assert found.batch == best
+
+
+def test_none_is_opened_where_memory_is_held(tmp_path: Path) -> None:
+    machine = replace(probe(), memory_usable_bytes=1000)
+    stock = Stock(None, ROWS, tmp_path, 1)  # type: ignore[arg-type]
+
+    opened, absent = open_rivals(RIVALS, stock, tiny_encoder.model().task, machine, ROWS, 60.0)
+
+    assert not opened
+    assert all("no memory was left" in reason for reason in absent.values())
