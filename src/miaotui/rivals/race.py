@@ -65,16 +65,14 @@ def at_best_batch(rival: Rival, runner: Runner, task: Task, rows: EncodedRows) -
     fast as 8 in ONNX Runtime, and take 11 GB."""
     single = rival.layouts([1])[0]
     sample = rows.select(range(min(2 * max(_BATCHES), len(rows))))
-    best, fastest = None, float("inf")
+    tried: list[tuple[float, int, Session]] = []
     for layout in rival.layouts(_BATCHES):
         session = Session(runner, layout, single=single)
-        seconds = _seconds(session, sample)
-        if seconds > _CLEARLY_SLOWER * fastest:
+        tried.append((_seconds(session, sample), layout.batch, session))
+        if tried[-1][0] > _CLEARLY_SLOWER * min(seconds for seconds, *_ in tried):
             break
-        if seconds < fastest:
-            best, fastest = OpenRival(rival.name, Predictor(task, session), layout.batch), seconds
-    assert best is not None  # nothing is slower than infinitely long
-    return best
+    _, batch, session = min(tried, key=lambda each: each[0])
+    return OpenRival(rival.name, Predictor(task, session), batch)
 
 
 def _seconds(session: Session, rows: EncodedRows) -> float:
