@@ -11,6 +11,7 @@ from miaotui.budget import Budget
 from miaotui.engines.layouts import Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.recipe import Recipe
+from miaotui.search import heat
 from miaotui.search.cascades import cascades, in_front_of_untrained
 from miaotui.search.clock import Clock, silent
 from miaotui.search.state import SearchState
@@ -45,6 +46,7 @@ class Tried(SearchState):
 
     keeps: Callable[[Recipe], bool] = field(default=lambda recipe: True)
     drops: dict[float, float] = field(default_factory=dict)
+    rows_per_s: float = 9000.0
     tried: list[tuple[tuple[Recipe, ...], float]] = field(default_factory=list)
 
     def try_(
@@ -52,7 +54,14 @@ class Tried(SearchState):
     ) -> Trial:
         self.tried.append((recipe.each_stage, recipe.stages[0].answers))
         drop = self.drops.get(recipe.stages[0].answers, 0.0 if self.keeps(recipe) else 0.05)
-        return Trial(recipe=recipe, origin=origin, drop=drop, divergence=0.05, drop_error=ERROR)
+        return Trial(
+            recipe=recipe,
+            origin=origin,
+            drop=drop,
+            divergence=0.05,
+            drop_error=ERROR,
+            throughput_rows_per_s=self.rows_per_s,
+        )
 
 
 @pytest.fixture
@@ -130,3 +139,26 @@ def test_a_tiny_model_that_failed_begins_nothing(search: Callable[..., Tried]) -
     cascades(state, failed)
     in_front_of_untrained(state, failed)
     assert state.tried == []
+
+
+@pytest.mark.parametrize(("rows_per_s", "again"), [(2000.0, True), (4000.0, False)])
+def test_a_cascade_slower_than_its_last_stage_is_timed_beside_it(
+    search: Callable[..., Tried],
+    monkeypatch: pytest.MonkeyPatch,
+    rows_per_s: float,
+    again: bool,
+) -> None:
+    beside: list[list[Trial]] = []
+
+    def timed(_: SearchState, trials: list[Trial]) -> list[Trial]:
+        beside.append(trials)
+        return trials
+
+    monkeypatch.setattr(heat, "heat", timed)
+    state = search([FREE, LARGER, TINY], lambda recipe: True)
+    state.rows_per_s = rows_per_s
+
+    cascades(state, TINY)
+
+    assert bool(beside) is again
+    assert all(trials[0] == LARGER and trials[1].recipe.stages for trials in beside)

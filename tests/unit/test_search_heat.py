@@ -10,8 +10,7 @@ from miaotui.engines.layouts import Packed, Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.recipe import Recipe
 from miaotui.search.clock import Clock, silent
-from miaotui.search.compression import doubted
-from miaotui.search.heat import heat
+from miaotui.search.heat import doubted, heat
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial, TrialStore
 from miaotui.techniques import DropLayers

@@ -3,6 +3,7 @@
 from miaotui.recipe import Recipe
 from miaotui.search import planner
 from miaotui.search.front import allowed
+from miaotui.search.heat import doubted
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 
@@ -54,7 +55,8 @@ def _climb(state: SearchState, first: Recipe, rest: Recipe) -> None:
     def tried(at: int) -> Trial | None:
         if not 0 <= at < len(_SHARES) or state.clock.search_left_s <= 0:
             return None
-        return state.try_("cascade", planner.cascade(first, rest, _SHARES[at]), "cascade")
+        trial = state.try_("cascade", planner.cascade(first, rest, _SHARES[at]), "cascade")
+        return doubted(state, trial, rest)
 
     begun = tried(_START)
     up, trial = _START, begun

@@ -9,7 +9,7 @@ from miaotui.recipe import Recipe
 from miaotui.search import planner
 from miaotui.search.cascades import in_front_of_untrained
 from miaotui.search.context import write_json
-from miaotui.search.heat import heat
+from miaotui.search.heat import doubted
 from miaotui.search.latency import stored_table
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
@@ -87,15 +87,6 @@ def _distil(state: SearchState, runtime: Recipe, recipe: Recipe, share: float) -
     if seconds < min(_SHORTEST_RECOVERY_S, _SHORTEST_SHARE * state.clock.budget_s):
         return None
     return doubted(state, state.try_("recovery", recipe, "recovered", seconds), runtime)
-
-
-def doubted(state: SearchState, trial: Trial, runtime: Recipe) -> Trial:
-    """The trial, or where it was slower than the larger model it was made of, in the same runtime,
-    both timed again side by side: something else ran while one of them was looked at."""
-    whole = next((t for t in state.trials if t.recipe.key == runtime.key), None)
-    if whole is None or not trial.ok or trial.times_behind(whole, state.budget.ranks_by) <= 1:
-        return trial
-    return heat(state, [whole, trial])[1]
 
 
 def _affordable(state: SearchState) -> EncodedRows | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_interleaved
 from miaotui.predictor import Predictor
+from miaotui.recipe import Recipe
 from miaotui.search.build import built, open_recipe
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
@@ -37,6 +38,16 @@ def heat(state: SearchState, trials: Sequence[Trial]) -> list[Trial]:
     fresh = {trial.recipe.key: trial for trial in timed}
     state.trials = [fresh.get(t.recipe.key, t) for t in state.trials]
     return timed
+
+
+def doubted(state: SearchState, trial: Trial, larger: Recipe) -> Trial:
+    """The trial, or where it was slower than `larger`, the model it was made of in the same runtime
+    or a cascade's own last stage, both timed again side by side: something else ran while one of
+    them was looked at."""
+    whole = next((t for t in state.trials if t.recipe.key == larger.key), None)
+    if whole is None or not trial.ok or trial.times_behind(whole, state.budget.ranks_by) <= 1:
+        return trial
+    return heat(state, [whole, trial])[1]
 
 
 def _opened(state: SearchState, trial: Trial) -> Predictor:
