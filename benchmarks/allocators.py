@@ -1,10 +1,11 @@
 """A bundle under other memory allocators, and with glibc's asking for huge pages.
 
-    python benchmarks/allocators.py --bundle FOLDER [--rounds 10] [--seconds 1]
+    python benchmarks/allocators.py --bundle FOLDER --model FOLDER [--rounds 10] [--seconds 1]
 
-Each in a process of its own, interleaved round by round: rows a second of sentences, one text a
-call, and the memory held. Allocators are those of the Debian packages libjemalloc2, libmimalloc2.0
-and libtcmalloc-minimal4; what is not installed is named. Result: results/allocators.json.
+Each in a process of its own, interleaved round by round: rows a second of sentences that the model,
+of `main_job.py`, was not trained on, one text a call, and the memory held. Allocators are those of
+the Debian packages libjemalloc2, libmimalloc2.0 and libtcmalloc-minimal4; what is not installed is
+named. Result: results/allocators.json.
 """
 
 import argparse
@@ -29,12 +30,14 @@ LIBRARIES = ("jemalloc", "mimalloc", "tcmalloc_minimal")
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--bundle", type=Path, required=True)
+    options.add_argument("--model", type=Path, required=True)
     options.add_argument("--rounds", type=int, default=10)
     options.add_argument("--seconds", type=float, default=1.0)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         texts = Path(folder, "texts.json")
-        texts.write_text(json.dumps({"sentences": workload("sentences")}), encoding="utf-8")
+        sentences = workload("sentences", given.model)
+        texts.write_text(json.dumps({"sentences": sentences}), encoding="utf-8")
         settings = environments()
         contenders = {
             name: Contender(f"miaotui:{given.bundle.name}", given.bundle, texts, setting)

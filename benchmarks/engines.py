@@ -4,7 +4,8 @@
 
 The sentences' fine-tuned model by each of the search's first moves (an engine, a precision, the
 layout that usually suits it), compiled PyTorch included: token ids in to logits out, all test rows
-and one row a call, interleaved; seconds until a fresh build has answered; points lost.
+and one row a call, interleaved; seconds until a fresh build has answered; what the first row of a
+length costs beside later ones of that length, once the session is ready; points lost.
 Result: results/engines.json.
 """
 
@@ -17,9 +18,11 @@ from main_job import SENTENCES, best_rate, fine_tuned
 from packaged import conditions, write_result
 from pruning import judged, opened, prepared_for, ratio, say
 
+from miaotui.engines.base import RowRunner
 from miaotui.measure.speed import round_order
 from miaotui.quiet import silence_telemetry
 from miaotui.search.planner import first_moves, usable_engines
+from miaotui.tasks.base import EncodedRows
 
 SECONDS = 1.0
 NAMED = ("native", "openvino", "onnxruntime", "torch", "torch-compile")
@@ -38,12 +41,14 @@ def main() -> None:
     moves = {
         move.title: move for move in first_moves(context, usable_engines(context.machine, NAMED))
     }
-    sessions, first = {}, {}
+    sessions, first, of_length = {}, {}, {}
     for title, move in moves.items():
         began = time.perf_counter()
         sessions[title] = opened(title, move, context, 0.0)
+        sessions[title].ready(context.model.task.max_tokens)
         sessions[title].run(test.rows.select([0]))
         first[title] = time.perf_counter() - began
+        of_length[title] = first_of_each_length(sessions[title], test.rows)
     names = list(sessions)
     rows_per_s: dict[str, list[float]] = {name: [] for name in names}
     row_ms: dict[str, list[float]] = {name: [] for name in names}
@@ -62,14 +67,33 @@ def main() -> None:
         found["engines"][name] = {
             "recipe": moves[name].model_dump(mode="json"),
             "first_answer_s": first[name],
+            "first_and_later_ms_by_length": of_length[name],
             "rows_per_s": rows_per_s[name],
             "row_ms": row_ms[name],
             "fastest_is_faster_by": ratio(rows_per_s[best], rows_per_s[name]),
             "quality": quality,
         }
         speed, one = float(np.median(rows_per_s[name])), float(np.median(row_ms[name]))
-        print(f"{name:44s} {speed:8.0f} rows/s {one:7.2f} ms {quality['drop']:+.4f}")
+        late = float(np.median([first - later for first, later in of_length[name].values()]))
+        print(
+            f"{name:44s} {speed:8.0f} rows/s {one:7.2f} ms, first of its length {late:+.2f} ms, "
+            f"drop {quality['drop']:+.4f}"
+        )
     write_result("engines", found)
+
+
+def first_of_each_length(session: RowRunner, rows: EncodedRows) -> dict[int, tuple[float, float]]:
+    """Milliseconds of the first row of a length, and the median of four more calls with it."""
+    lengths, places = np.unique(rows.lengths, return_index=True)
+    found = {}
+    for place in np.random.default_rng(0).permutation(len(lengths)):
+        row, times = rows.select([int(places[place])]), []
+        for _ in range(5):
+            began = time.perf_counter()
+            session.run(row)
+            times.append((time.perf_counter() - began) * 1e3)
+        found[int(lengths[place])] = (times[0], float(np.median(times[1:])))
+    return found
 
 
 def timed(session: Any, calls: list[Any]) -> list[float]:

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import rivals
-from packaged import conditions, write_result
+from packaged import FIXED_LENGTHS, conditions, write_result
 
 from miaotui.engines.base import EngineBase, Session
 from miaotui.engines.layouts import Bucketed, Packed, Padded
 from miaotui.engines.native import NativeEngine
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
-from miaotui.engines.openvino import SINGLE_EDGES, OpenVinoEngine
+from miaotui.engines.openvino import OpenVinoEngine
 from miaotui.engines.torch import TorchEngine
 from miaotui.hardware import probe
 from miaotui.models.load import find_model, load_config, load_model, load_transformers
@@ -35,7 +35,7 @@ TOLERANCE = 1e-3
 """Of a logit: two rows' labels may differ where the best two are nearer than twice that."""
 LAYOUTS = (
     Padded(batch=32),
-    Bucketed(batch=16, edges=SINGLE_EDGES),
+    Bucketed(batch=16, edges=FIXED_LENGTHS),
     Packed(batch=8, block_tokens=512),
 )
 

@@ -25,14 +25,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from packaged import conditions, encoder_folder, write_result, write_rows
+from packaged import FIXED_LENGTHS, conditions, encoder_folder, write_result, write_rows
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertForSequenceClassification
 
 from miaotui.engines.base import EngineBase, Session
 from miaotui.engines.layouts import Bucketed, Packed, Padded
 from miaotui.engines.native import ISA_VARIABLE, NativeEngine
-from miaotui.engines.openvino import SINGLE_EDGES, OpenVinoEngine
+from miaotui.engines.openvino import OpenVinoEngine
 from miaotui.hardware import cpp_compiler, probe
 from miaotui.measure.statistics import ratio_interval
 from miaotui.models.encoder import Encoder
@@ -96,6 +96,7 @@ def opened(name: str, folder: Path, sentences: EncodedRows) -> Contenders:
     torch.manual_seed(0)
     module = BertForSequenceClassification(config).eval()
     family = family_of(config)
+    assert family is not None
     encoder = Encoder(family.shape(config))
     encoder.load_state_dict(family.weights(module.state_dict()))
     tokenizer = Tokenizer.from_file(str(encoder_folder() / "tokenizer.json"))
@@ -143,7 +144,7 @@ def forced(isa: str) -> Iterator[None]:
 def ours(bf16: bool) -> list[tuple[str, EngineBase, Any]]:
     """The native engine, and OpenVINO in the layouts that its users would have to write."""
     packed = {"layout": Packed(batch=8, block_tokens=128), "streams": 2}
-    fixed = {"layout": Bucketed(batch=16, edges=SINGLE_EDGES)}
+    fixed = {"layout": Bucketed(batch=16, edges=FIXED_LENGTHS)}
     chosen: list[tuple[str, EngineBase, Any]] = [
         ("native-int8-dynamic", NativeEngine(), Int8Dynamic()),
         ("native-int8-static", NativeEngine(), Int8Static()),

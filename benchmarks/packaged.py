@@ -23,6 +23,8 @@ UNLABELLED_SENTENCES = 20_000
 WHOLE_REVIEWS = (256, 512)
 UNLABELLED_REVIEWS = 192
 """Tokens: of the labelled reviews, from and below; of the unlabelled others, from."""
+FIXED_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Of the buckets where rows of all three workloads go to an engine of fixed shapes."""
 
 
 def package_folder(name: str) -> Path:

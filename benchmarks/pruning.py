@@ -32,7 +32,7 @@ from miaotui.search.build import build_recipe
 from miaotui.search.context import Context, Judged
 from miaotui.search.latency import latency_table, table_error
 from miaotui.search.planner import first_moves, usable_engines
-from miaotui.techniques import DropLayers, Int8Static, PruneStructure
+from miaotui.techniques import DropLayers, Int8Static, PruneStructure, Technique
 
 ROUNDS = 10
 
@@ -61,7 +61,7 @@ def one_seed(seed: int, rate: str, keep_time: float, seconds: float) -> dict[str
     error = table_error(context, runtime, False, table)
     context = context.with_latency(table)
     layers = nearest_layers(context, runtime, table, keep_time)
-    shapes = {
+    shapes: dict[str, Technique] = {
         "pruned": PruneStructure(keep_time=keep_time),
         "layers dropped": DropLayers(keep=tuple(range(layers))),
     }

@@ -70,14 +70,17 @@ def packaged_sentences() -> list[str]:
 def compare(task: TextClassification, sentences: list[str], count: int) -> int:
     """Fails at the first text whose ids differ; how many texts the stock tokenizer was given."""
     draw, left_over = random.Random(0), 0
-    original = task._native._stock
+    native = task._native
+    if native is None:
+        sys.exit("no native tokenizer for this model: nothing to compare")
+    original = native._stock
 
     def counting(texts: Any) -> EncodedRows:
         nonlocal left_over
         left_over += len(texts)
         return original(texts)
 
-    task._native._stock = counting
+    native._stock = counting
     for first in range(0, count, BATCH):
         texts: list[Any] = [varied(draw, sentences) for _ in range(min(BATCH, count - first))]
         if first // BATCH % 2:
@@ -89,7 +92,7 @@ def compare(task: TextClassification, sentences: list[str], count: int) -> int:
                     sys.exit(f"other ids for {text!r}")
         if first % 100_000 == 0:
             sys.stderr.write(f"{first} of {count} texts are equal\n")
-    task._native._stock = original
+    native._stock = original
     return left_over
 
 

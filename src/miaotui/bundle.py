@@ -205,6 +205,7 @@ def open_bundle(bundle: Bundle, cores: int | None = None) -> Predictor:
             raise EngineUnavailable(f"{bundle.folder} runs on {each.name}: {reason}; install it")
     usable = min(cores or bundle.manifest["environment"]["cores"], machine.cores)
     session = open_stages(engine, bundle.folder, usable)
+    session.ready(task.max_tokens)
     return Predictor(task, session, bundle.differences(machine))
 
 

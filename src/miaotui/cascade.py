@@ -116,6 +116,10 @@ class Cascade(RowRunner):
             return None
         return drift(expected, test_rows, observed, rows)
 
+    def ready(self, longest: int) -> None:
+        for runner in (*self._front, self._last):
+            runner.ready(longest)
+
     def close(self) -> None:
         for runner in (*self._front, self._last):
             runner.close()

@@ -21,7 +21,9 @@ def served_bytes(facts: str, rows: str) -> int:
     engine = engine_adapter.validate_python(given["engine"])
     types = arrays["types"] if arrays["types"].any() else None
     runner = open_stages(engine, Path(given["folder"]), given["cores"])
-    runner.run(EncodedRows(arrays["ids"], arrays["starts"], types))
+    encoded = EncodedRows(arrays["ids"], arrays["starts"], types)
+    runner.ready(int(encoded.lengths.max(initial=1)))
+    runner.run(encoded)
     return peak_memory_bytes()
 
 

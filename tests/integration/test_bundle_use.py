@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import openvino
 import psutil
 import pytest
 from typer.testing import CliRunner, Result
@@ -64,6 +65,19 @@ def test_a_recipe_is_done_to_the_letter(made: tuple[Path, Path, dict]) -> None:
     steps = [step["step"] for step in document["details"]["ladder"]]
     assert steps[0] == "original"
     assert steps[-1] == "cascade"
+
+
+def test_no_text_waits_for_a_network_once_the_bundle_is_open(
+    made: tuple[Path, Path, dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = miaotui.load(made[0])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("compiled while it served")
+
+    monkeypatch.setattr(openvino.Core, "compile_model", refuse)
+    for words in range(1, 40):
+        assert predictor([" ".join(["word"] * words)])[0].label
 
 
 def test_bench_compares_like_with_like(made: tuple[Path, Path, dict]) -> None:

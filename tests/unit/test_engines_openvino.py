@@ -1,12 +1,18 @@
-"""What the OpenVINO engine does about its bindings' first call."""
+"""What the OpenVINO engine does about first calls: of its bindings, and of each length."""
 
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
+import openvino
 import pytest
 
-from miaotui.engines.openvino import FirstAlone
+import tiny_encoder
+from miaotui.engines.layouts import Bucketed, Layout, Packed, Padded
+from miaotui.engines.openvino import FirstAlone, OpenVinoEngine
+from miaotui.tasks.base import encoded_rows
 
 
 class Calls:
@@ -62,3 +68,78 @@ def test_a_first_call_that_fails_leaves_the_next_one_alone() -> None:
     together(first, calls)
 
     assert calls.most == 1
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    Padded(batch=4),
+    Bucketed(batch=4, edges=(8, 16)),
+    Packed(batch=2, block_tokens=32, block_rows=4),
+)
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.kind)
+def test_a_session_that_is_ready_compiles_nothing_for_a_single_row(
+    layout: Layout, streams: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = tiny_encoder.model(2), tiny_encoder.rows(40)
+    engine = OpenVinoEngine(layout=layout, streams=streams)
+    engine.build(model, None, tmp_path)
+    session = engine.open(tmp_path, 2)
+    session.ready(int(rows.lengths.max()))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("compiled while it served")
+
+    monkeypatch.setattr(openvino.Core, "compile_model", refuse)
+    answers = [session.run(rows.select([row])) for row in range(len(rows))]
+
+    expected = tiny_encoder.logits(model, rows)
+    np.testing.assert_allclose(np.concatenate(answers), expected, atol=1e-4)
+    session.close()
+
+
+def test_ready_runs_every_length_that_a_single_row_is_padded_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OpenVinoEngine()
+    engine.build(tiny_encoder.model(2), None, tmp_path)
+    session = engine.open(tmp_path, 2)
+    met: list[tuple[int, ...]] = []
+    infer = openvino.InferRequest.infer
+
+    def noted(request: openvino.InferRequest, inputs: dict[str, np.ndarray], **given: bool) -> None:
+        met.append(inputs["ids"].shape)
+        infer(request, inputs, **given)
+
+    monkeypatch.setattr(openvino.InferRequest, "infer", noted)
+    session.ready(64)
+    before = set(met)
+    rows = tiny_encoder.rows(40)
+    for row in range(len(rows)):
+        session.run(rows.select([row]))
+
+    assert before == {(1, tokens) for tokens in range(4, 65, 4)}
+    assert set(met) == before
+    session.close()
+
+
+def test_rows_over_the_last_edge_share_one_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OpenVinoEngine(layout=Bucketed(batch=2, edges=(8,)))
+    engine.build(tiny_encoder.model(2), None, tmp_path)
+    session = engine.open(tmp_path, 1)
+    compiled: list[object] = []
+    compile_model = openvino.Core.compile_model
+
+    def noted(core: openvino.Core, network: object, *given: object) -> object:
+        compiled.append(network)
+        return compile_model(core, network, *given)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", noted)
+    for length in (9, 11, 14, 20):
+        session.run(encoded_rows([[1] * length, [2] * length]))
+
+    assert len(compiled) == 1
+    session.close()

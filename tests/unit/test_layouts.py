@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miaotui.engines.layouts import Bucketed, LayoutBase, Packed, Padded, fill, lay_out, pack
+from miaotui.engines.layouts import Bucketed, LayoutBase, Packed, Padded, blank, fill, lay_out, pack
 from miaotui.errors import RecipeError
 from miaotui.tasks.base import EncodedRows, encoded_rows
 from tiny import random_rows
@@ -104,6 +104,18 @@ def test_fixed_shapes_are_told_in_advance(layout: LayoutBase, longest: int) -> N
     met = {batch.shape for batch in layout.batches(rows)}
 
     assert met <= set(layout.shapes(longest))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (3, 16, 4)])
+def test_a_blank_batch_has_the_shape_and_one_token_in_each_block(
+    shape: tuple[int, int, int],
+) -> None:
+    batch = blank(shape)
+
+    assert batch.shape == shape
+    assert batch.rows[:, 0].tolist() == list(range(shape[0]))
+    assert batch.segments.sum() == shape[0]
+    assert not batch.positions.any()
 
 
 def test_padded_has_free_shapes_and_sorts_by_length() -> None:

@@ -12,7 +12,7 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field
 
 from miaotui.drift import Drift
-from miaotui.engines.layouts import Batch, Layout, Packed, Padded
+from miaotui.engines.layouts import Batch, Layout, Packed, Padded, blank
 from miaotui.errors import EngineUnavailable
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
@@ -21,6 +21,9 @@ from miaotui.tasks.base import EncodedRows
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
+
+
+_LONGEST_READY = 512
 
 
 class Runner(Protocol):
@@ -38,6 +41,11 @@ class RowRunner(Protocol):
         """Of a cascade: whether the rows that come are still like those that were measured. A
         session alone has nothing to tell it by."""
         return None
+
+    def ready(self, longest: int) -> None:
+        """Does beforehand what the first rows of each length, up to `longest` tokens, would wait
+        for. Those who serve call it; a search, which opens a hundred sessions, does not."""
+        return
 
     def close(self) -> None: ...
 
@@ -59,8 +67,10 @@ class Session(RowRunner):
 
     def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
         """Logits of every row. No rows give an array of shape [0, 0]."""
-        layout = self._single if len(rows) == 1 else self._layout
-        parts = list(self._outputs(layout.batches(rows)))
+        if len(rows) == 1:
+            parts = [self._one(batch) for batch in self._single.batches(rows)]
+        else:
+            parts = list(self._outputs(self._layout.batches(rows)))
         if not parts:
             return np.zeros((0, 0), dtype=np.float32)
         logits = np.empty((len(rows), parts[0][1].shape[-1]), dtype=np.float32)
@@ -77,6 +87,12 @@ class Session(RowRunner):
     def _one(self, batch: Batch) -> tuple[ndarray, ndarray]:
         values = self._runner(batch)
         return batch.rows, values.reshape(*batch.rows.shape, values.shape[-1])
+
+    def ready(self, longest: int) -> None:
+        """Runs each fixed shape of a single row once: what is compiled or generated for it stays.
+        Long rows take far longer themselves than what they wait for."""
+        for shape in self._single.shapes(min(longest, _LONGEST_READY)):
+            self._runner(blank(shape))
 
     def close(self) -> None:
         """Ends the threads; the session cannot run afterwards."""

@@ -87,6 +87,13 @@ def lay_out(
     return Batch(ids, positions, segments, types, readout, owners)
 
 
+def blank(shape: tuple[int, int, int]) -> Batch:
+    """A batch of a shape for those who ask what it takes to run one: a row of one token a block."""
+    blocks, tokens, readouts = shape
+    rows = EncodedRows(np.zeros(blocks, dtype=np.int32), np.arange(blocks + 1), None)
+    return lay_out(rows, [[row] for row in range(blocks)], tokens, readouts)
+
+
 def _count_up(sizes: Int64[ndarray, " groups"]) -> Int64[ndarray, " total"]:
     """0, 1, 2, ... anew in each group: [2, 3] gives 0 1 0 1 2."""
     ends = np.cumsum(sizes)
@@ -196,6 +203,13 @@ class Packed(LayoutBase):
         long = range(2 * self.block_tokens, self._edge(longest) + 1, self.block_tokens)
         return [(self.batch, self.block_tokens, self.block_rows)] + [(1, edge, 1) for edge in long]
 
+
+SINGLE_ROW = Bucketed(
+    batch=1,
+    edges=(*range(4, 64, 4), *range(64, 128, 8), *range(128, 256, 16), *range(256, 513, 32)),
+)
+"""One row a call, for an engine to which each new length costs something: lengths so many that
+little is padded, so few that each can be run before the first row comes."""
 
 Layout = Annotated[Padded | Bucketed | Packed, Field(discriminator="kind")]
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,7 +11,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from miaotui.engines.base import BatchedEngine, Session, feeds
-from miaotui.engines.layouts import Batch, Bucketed, Padded
+from miaotui.engines.layouts import SINGLE_ROW, Batch, Bucketed, Layout, Packed
 from miaotui.engines.onnx_files import ONNX_FILE, READOUTS, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine, probe
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
 
 
-SINGLE_EDGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+Shape = tuple[int, int, int]
 _KINDS = frozenset({Kind.FP32, Kind.INT8_STATIC})
 
 
 class OpenVinoEngine(BatchedEngine):
-    """Bucketed and packed layouts compile one network a shape, the first time it is met.
+    """Buckets and packed blocks get a network of their shape, the first time it is met, each with
+    weights of its own; any other shape shares one network. A bucket's length is a single row's
+    too.
 
     `weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI.
     """
@@ -63,18 +66,20 @@ class OpenVinoEngine(BatchedEngine):
             raise BundleError(f"{ONNX_FILE} cannot be opened: {first_line(error)}") from error
         settings = {
             "INFERENCE_NUM_THREADS": max(1, min(self.threads or cores, cores)),
-            "NUM_STREAMS": self.streams,
             "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32",
         }
-        fixed = not isinstance(self.layout, Padded)
-        runner = _Runner(openvino, network, settings, fixed)
-        return Session(runner, self.layout, self.streams, self._single())
+        runner = _Runner(openvino, network, settings, _fixed(self.layout), self.streams)
+        buckets = isinstance(self.layout, Bucketed)
+        single = replace(self.layout, batch=1) if buckets else SINGLE_ROW
+        return Session(runner, self.layout, self.streams, single)
 
-    def _single(self) -> Padded | Bucketed:
-        if isinstance(self.layout, Padded):
-            return Padded(batch=1)
-        edges = self.layout.edges if isinstance(self.layout, Bucketed) else SINGLE_EDGES
-        return Bucketed(batch=1, edges=edges)
+
+def _fixed(layout: Layout) -> frozenset[Shape]:
+    """The shapes that recur. Rows longer than that are few and of many lengths."""
+    if isinstance(layout, Bucketed):
+        longest = max(layout.edges)
+        return frozenset(layout.shapes(longest) + replace(layout, batch=1).shapes(longest))
+    return frozenset(layout.shapes(layout.block_tokens) if isinstance(layout, Packed) else ())
 
 
 def _openvino() -> Any:
@@ -105,47 +110,67 @@ _FIRST_CALL = FirstAlone()
 are the first together wait for each other for ever."""
 
 
-class _Runner:
-    """One compiled network a shape (a single one where shapes are free), a request a thread."""
+@dataclass(frozen=True)
+class _Network:
+    """What is compiled: a shape, None for any, and how many batches are in flight at once."""
 
-    def __init__(self, openvino: Any, network: Any, settings: dict[str, Any], fixed: bool) -> None:
+    shape: Shape | None
+    streams: int
+
+
+class _Runner:
+    """Runs batches on the networks that are compiled for them, a request a thread."""
+
+    def __init__(
+        self,
+        openvino: Any,
+        network: Any,
+        settings: dict[str, Any],
+        fixed: frozenset[Shape],
+        streams: int,
+    ) -> None:
         self._openvino = openvino
         self._network = network
         self._settings = settings
         self._fixed = fixed
+        self._streams = streams
         self._inputs = [entry.get_any_name() for entry in network.inputs]
-        self._compiled: dict[Any, Any] = {}
+        self._compiled: dict[_Network, Any] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
 
     def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
         try:
-            request = self._request(batch.shape if self._fixed else None)
+            request = self._request(batch.shape)
             inputs = feeds(batch, self._inputs)
             _FIRST_CALL(lambda: request.infer(inputs, share_inputs=True))
         except RuntimeError as error:
             raise EngineFailed(f"openvino: {first_line(error)}") from error
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
-    def _request(self, shape: tuple[int, int, int] | None) -> Any:
+    def _request(self, shape: Shape) -> Any:
         requests = self._local.__dict__.setdefault("requests", {})
-        if shape not in requests:
-            requests[shape] = self._compile(shape).create_infer_request()
-        return requests[shape]
+        blocks, _, readouts = shape
+        alone = blocks == readouts == 1  # nothing else is in flight, so it gets every thread
+        network = _Network(shape if shape in self._fixed else None, 1 if alone else self._streams)
+        if network not in requests:
+            requests[network] = self._compile(network).create_infer_request()
+        return requests[network]
 
-    def _compile(self, shape: tuple[int, int, int] | None) -> Any:
+    def _compile(self, wanted: _Network) -> Any:
         with self._lock:
-            if shape not in self._compiled:
+            if wanted not in self._compiled:
                 network = self._network
-                if shape is not None:
+                if wanted.shape is not None:
                     network = network.clone()
-                    blocks, tokens, readouts = shape
+                    blocks, tokens, readouts = wanted.shape
                     network.reshape(
                         {
                             name: [blocks, readouts if name == "readout" else tokens]
                             for name in self._inputs
                         }
                     )
-                core = self._openvino.Core()
-                self._compiled[shape] = core.compile_model(network, "CPU", self._settings)
-            return self._compiled[shape]
+                settings = {**self._settings, "NUM_STREAMS": wanted.streams}
+                compiled = self._openvino.Core().compile_model(network, "CPU", settings)
+                self._compiled[wanted] = compiled
+            return self._compiled[wanted]

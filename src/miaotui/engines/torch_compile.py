@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from miaotui.engines.base import BatchedEngine, Session
+from miaotui.engines.layouts import SINGLE_ROW
 from miaotui.engines.torch import TorchRunner, input_names
 from miaotui.errors import BundleError, EngineFailed, ModelError, first_line
 from miaotui.hardware import Machine, cpp_compiler, probe
@@ -48,8 +49,11 @@ class _Facts(BaseModel):
 
 
 class TorchCompileEngine(BatchedEngine):
-    """Every shape runs the same code: nothing is compiled while a bundle serves. `weight_bits` of 7
-    keeps int8 sums from saturating on processors without VNNI."""
+    """Every shape runs the same code: nothing is compiled while a bundle serves, but what oneDNN
+    generates for a shape that it has not met.
+
+    `weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI.
+    """
 
     package: ClassVar[str] = "torch"
     builds_fast: ClassVar[bool] = False
@@ -91,7 +95,7 @@ class TorchCompileEngine(BatchedEngine):
             ) from error
         threads = self.threads_per_stream(cores)
         runner = TorchRunner(self.name, package, facts.inputs, False, threads)
-        return Session(runner, self.layout, self.streams)
+        return Session(runner, self.layout, self.streams, SINGLE_ROW)
 
 
 def _compiled(folder: Path, facts: _Facts) -> Path:
