@@ -5,7 +5,7 @@
 The sentences' fine-tuned model by each of the search's first moves (an engine, a precision, the
 layout that usually suits it), compiled PyTorch included: token ids in to logits out, all test rows
 and one row a call, interleaved; seconds until a fresh build has answered; what the first row of a
-length costs beside later ones of that length, once the session is ready; points lost.
+length costs beside later ones of that length, once the session is warm; points lost.
 Result: results/engines.json.
 """
 
@@ -45,7 +45,7 @@ def main() -> None:
     for title, move in moves.items():
         began = time.perf_counter()
         sessions[title] = opened(title, move, context, 0.0)
-        sessions[title].ready(context.model.task.max_tokens)
+        sessions[title].warm_up(context.longest_row)
         sessions[title].run(test.rows.select([0]))
         first[title] = time.perf_counter() - began
         of_length[title] = first_of_each_length(sessions[title], test.rows)

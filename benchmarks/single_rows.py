@@ -103,7 +103,7 @@ def measured(variant: str, folder: Path, engine: OpenVinoEngine) -> dict[str, fl
     session = engine.open(folder / ENGINE_FOLDER, 2)
     if variant == EXACT:
         session = Session(session._runner, session._layout, single=Padded(batch=1))
-    session.ready(int(rows.lengths.max()))
+    session.warm_up(int(rows.lengths.max()))
     session.run(rows.select([0]))
     ready = time.perf_counter() - began
     resident = psutil.Process().memory_info().rss - held

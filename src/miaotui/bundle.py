@@ -205,8 +205,17 @@ def open_bundle(bundle: Bundle, cores: int | None = None) -> Predictor:
             raise EngineUnavailable(f"{bundle.folder} runs on {each.name}: {reason}; install it")
     usable = min(cores or bundle.manifest["environment"]["cores"], machine.cores)
     session = open_stages(engine, bundle.folder, usable)
-    session.ready(task.max_tokens)
+    try:
+        session.warm_up(min(longest_row(bundle.manifest), task.max_tokens))
+    except MiaotuiError:
+        session.close()
+        raise
     return Predictor(task, session, bundle.differences(machine))
+
+
+def longest_row(manifest: Mapping[str, Any]) -> int:
+    """Tokens of the longest row that the bundle was made with, of the test rows in older ones."""
+    return int(manifest.get("longest_row") or max(map(int, manifest["lengths"]), default=1))
 
 
 def load(folder: str | Path, cores: int | None = None) -> Predictor:

@@ -116,9 +116,9 @@ class Cascade(RowRunner):
             return None
         return drift(expected, test_rows, observed, rows)
 
-    def ready(self, longest: int) -> None:
+    def warm_up(self, longest: int) -> None:
         for runner in (*self._front, self._last):
-            runner.ready(longest)
+            runner.warm_up(longest)
 
     def close(self) -> None:
         for runner in (*self._front, self._last):

@@ -21,9 +21,8 @@ def served_bytes(facts: str, rows: str) -> int:
     engine = engine_adapter.validate_python(given["engine"])
     types = arrays["types"] if arrays["types"].any() else None
     runner = open_stages(engine, Path(given["folder"]), given["cores"])
-    encoded = EncodedRows(arrays["ids"], arrays["starts"], types)
-    runner.ready(int(encoded.lengths.max(initial=1)))
-    runner.run(encoded)
+    runner.warm_up(given["longest_row"])
+    runner.run(EncodedRows(arrays["ids"], arrays["starts"], types))
     return peak_memory_bytes()
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy import ndarray
 
 import tiny_encoder
 from miaotui.cascade import (
@@ -18,9 +19,11 @@ from miaotui.cascade import (
     write_stages,
 )
 from miaotui.drift import RECENT_ROWS, drift, merged
+from miaotui.engines.base import RowRunner
 from miaotui.engines.layouts import Packed, Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.errors import BundleError, RecipeError
+from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import Problem
 
 ROWS = tiny_encoder.rows(60)
@@ -183,3 +186,26 @@ def test_a_few_answers_make_one_knot() -> None:
 def test_a_regression_without_a_curve_is_refused() -> None:
     with pytest.raises(RecipeError, match="needs the error of its answers"):
         confidence(Problem.REGRESSION, np.zeros((2, 1), dtype=np.float32))
+
+
+class Warmed(RowRunner):
+    """Knows for which length it was warmed up."""
+
+    longest = 0
+
+    def run(self, rows: EncodedRows) -> ndarray:
+        return np.zeros((len(rows), 2), dtype=np.float32)
+
+    def warm_up(self, longest: int) -> None:
+        self.longest = longest
+
+    def close(self) -> None:
+        return
+
+
+def test_every_stage_is_warmed_up(folder: Path) -> None:
+    stages = [Warmed(), Warmed(), Warmed()]
+
+    Cascade(stages[:2], stages[2], opened(folder, 0.0).facts).warm_up(17)
+
+    assert [stage.longest for stage in stages] == [17, 17, 17]

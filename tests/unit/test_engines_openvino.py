@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ import pytest
 
 import tiny_encoder
 from miaotui.engines.layouts import Bucketed, Layout, Packed, Padded
-from miaotui.engines.openvino import FirstAlone, OpenVinoEngine
+from miaotui.engines.openvino import FACTS_FILE, FirstAlone, OpenVinoEngine
+from miaotui.errors import BundleError
 from miaotui.tasks.base import encoded_rows
 
 
@@ -79,14 +82,14 @@ LAYOUTS: tuple[Layout, ...] = (
 
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.kind)
-def test_a_session_that_is_ready_compiles_nothing_for_a_single_row(
+def test_a_session_that_is_warm_compiles_nothing_for_a_single_row(
     layout: Layout, streams: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, rows = tiny_encoder.model(2), tiny_encoder.rows(40)
     engine = OpenVinoEngine(layout=layout, streams=streams)
     engine.build(model, None, tmp_path)
     session = engine.open(tmp_path, 2)
-    session.ready(int(rows.lengths.max()))
+    session.warm_up(int(rows.lengths.max()))
 
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("compiled while it served")
@@ -99,12 +102,29 @@ def test_a_session_that_is_ready_compiles_nothing_for_a_single_row(
     session.close()
 
 
-def test_ready_runs_every_length_that_a_single_row_is_padded_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("most", [64, 50])
+def test_warming_up_runs_every_length_that_a_single_row_is_padded_to(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model = tiny_encoder.model(2)
+    model = replace(model, task=replace(model.task, max_tokens=most))
     engine = OpenVinoEngine()
-    engine.build(tiny_encoder.model(2), None, tmp_path)
+    engine.build(model, None, tmp_path)
     session = engine.open(tmp_path, 2)
+    met = infers(monkeypatch)
+    session.warm_up(most)
+    before = set(met)
+
+    for length in range(1, most + 1):
+        session.run(encoded_rows([[1] * length]))
+
+    assert before == {(1, tokens) for tokens in (*range(4, most, 4), most)}
+    assert set(met) == before
+    session.close()
+
+
+def infers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of ids that go through OpenVINO from now on."""
     met: list[tuple[int, ...]] = []
     infer = openvino.InferRequest.infer
 
@@ -113,15 +133,35 @@ def test_ready_runs_every_length_that_a_single_row_is_padded_to(
         infer(request, inputs, **given)
 
     monkeypatch.setattr(openvino.InferRequest, "infer", noted)
-    session.ready(64)
-    before = set(met)
-    rows = tiny_encoder.rows(40)
-    for row in range(len(rows)):
-        session.run(rows.select([row]))
+    return met
 
-    assert before == {(1, tokens) for tokens in range(4, 65, 4)}
-    assert set(met) == before
+
+def test_long_rows_of_a_packed_batch_and_single_rows_run_side_by_side(tmp_path: Path) -> None:
+    model = tiny_encoder.model(2)
+    engine = OpenVinoEngine(layout=Packed(batch=2, block_tokens=16, block_rows=4), streams=2)
+    engine.build(model, None, tmp_path)
+    session = engine.open(tmp_path, 2)
+    rows = encoded_rows([[row + 1] * length for row, length in enumerate((40, 5, 33, 17, 9, 20))])
+
+    with ThreadPoolExecutor(4) as pool:
+        together = [pool.submit(session.run, rows) for _ in range(4)]
+        singles = [pool.submit(session.run, rows.select([row])) for row in range(len(rows))]
+
+    expected = tiny_encoder.logits(model, rows)
+    for done in together:
+        np.testing.assert_allclose(done.result(), expected, atol=1e-4)
+    alone = np.concatenate([done.result() for done in singles])
+    np.testing.assert_allclose(alone, expected, atol=1e-4)
     session.close()
+
+
+def test_a_bundle_without_its_facts_is_refused(tmp_path: Path) -> None:
+    engine = OpenVinoEngine()
+    engine.build(tiny_encoder.model(2), None, tmp_path)
+    (tmp_path / FACTS_FILE).unlink()
+
+    with pytest.raises(BundleError, match="cannot be opened by openvino"):
+        engine.open(tmp_path, 1)
 
 
 def test_rows_over_the_last_edge_share_one_network(

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from miaotui.engines.layouts import Bucketed, LayoutBase, Packed, Padded, blank, fill, lay_out, pack
+from miaotui.engines.layouts import (
+    Bucketed,
+    LayoutBase,
+    Packed,
+    Padded,
+    blank,
+    fill,
+    lay_out,
+    pack,
+    single_row,
+)
 from miaotui.errors import RecipeError
 from miaotui.tasks.base import EncodedRows, encoded_rows
 from tiny import random_rows
@@ -116,6 +126,20 @@ def test_a_blank_batch_has_the_shape_and_one_token_in_each_block(
     assert batch.rows[:, 0].tolist() == list(range(shape[0]))
     assert batch.segments.sum() == shape[0]
     assert not batch.positions.any()
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "last"), [(1, 1), (4, 4), (90, 90), (512, 512), (8192, 512)]
+)
+def test_a_single_row_is_padded_a_little_and_never_beyond_the_model(
+    max_tokens: int, last: int
+) -> None:
+    edges = single_row(max_tokens).edges
+
+    assert edges[-1] == last
+    for length in range(33, last + 1):
+        assert next(edge for edge in edges if edge >= length) <= length * 1.13
+    assert all(edge % 4 == 0 for edge in edges[:-1])
 
 
 def test_padded_has_free_shapes_and_sorts_by_length() -> None:

@@ -8,7 +8,7 @@ import yaml
 
 import tiny_context
 from miaotui.budget import Objective
-from miaotui.engines.layouts import Packed, Padded
+from miaotui.engines.layouts import Bucketed, Layout, Packed, Padded
 from miaotui.engines.native import NativeEngine
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
@@ -60,6 +60,33 @@ def test_latency_refines_threads_and_throughput_streams(tmp_path: Path) -> None:
     assert all(move.engine.threads == 1 for move in latency)
     assert {move.engine.layout.kind for move in bulk} == {"packed", "bucketed"}
     assert all(move.steps == RUNTIME.steps for move in [*latency, *bulk])
+
+
+@pytest.mark.parametrize(
+    ("layout", "kinds"),
+    [
+        (Packed(block_tokens=32), ["bucketed", "packed"]),
+        (Bucketed(edges=(8, 16)), ["bucketed", "padded"]),
+    ],
+    ids=["packed", "bucketed"],
+)
+def test_single_rows_are_tried_in_buckets_and_in_one_other_layout(
+    layout: Layout, kinds: list[str], tmp_path: Path
+) -> None:
+    context = tiny_context.context(tmp_path)
+    trial = Trial(recipe=Recipe(engine=OpenVinoEngine(layout=layout)), origin="free")
+
+    moves = planner.refined_moves(context, trial, Objective.LATENCY)
+
+    assert [move.engine.layout.kind for move in moves] == kinds
+
+
+def test_no_bucket_is_longer_than_the_model_takes(tmp_path: Path) -> None:
+    context = tiny_context.context(tmp_path)
+    assert context.model.task.max_tokens == 64
+
+    assert context.single_edges[-1] == context.edges[-1] == 64
+    assert context.longest_row < 24
 
 
 def test_the_native_engine_is_tried_first_and_has_no_layouts(tmp_path: Path) -> None:

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
 
 
-_LONGEST_READY = 512
-
-
 class Runner(Protocol):
     """Runs one batch; safe to call from several threads at once."""
 
@@ -42,9 +39,9 @@ class RowRunner(Protocol):
         session alone has nothing to tell it by."""
         return None
 
-    def ready(self, longest: int) -> None:
-        """Does beforehand what the first rows of each length, up to `longest` tokens, would wait
-        for. Those who serve call it; a search, which opens a hundred sessions, does not."""
+    def warm_up(self, longest: int) -> None:
+        """Does beforehand what the first single row of each length, up to `longest` tokens, would
+        wait for. Those who serve call it; a search, which opens a hundred sessions, does not."""
         return
 
     def close(self) -> None: ...
@@ -53,24 +50,30 @@ class RowRunner(Protocol):
 class Session(RowRunner):
     """Runs encoded rows through a runner by a layout, results in the caller's order.
 
-    `streams` batches are in flight at once, each on its own thread. A single row goes by `single`:
-    it would leave most of a packed block empty.
+    `streams` batches are in flight at once, each on its own thread. A single row goes by `single`,
+    since it would leave most of a packed block empty, and through `single_runner` if there is one.
     """
 
     def __init__(
-        self, runner: Runner, layout: Layout, streams: int = 1, single: Layout | None = None
+        self,
+        runner: Runner,
+        layout: Layout,
+        streams: int = 1,
+        single: Layout | None = None,
+        single_runner: Runner | None = None,
     ) -> None:
         self._runner = runner
         self._layout = layout
         self._single = single or Padded(batch=1)
+        self._single_runner = single_runner or runner
         self._pool = ThreadPoolExecutor(streams, "miaotui-stream") if streams > 1 else None
 
     def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
         """Logits of every row. No rows give an array of shape [0, 0]."""
         if len(rows) == 1:
-            parts = [self._one(batch) for batch in self._single.batches(rows)]
+            parts = list(self._outputs(self._single_runner, self._single.batches(rows)))
         else:
-            parts = list(self._outputs(self._layout.batches(rows)))
+            parts = list(self._outputs(self._runner, self._layout.batches(rows)))
         if not parts:
             return np.zeros((0, 0), dtype=np.float32)
         logits = np.empty((len(rows), parts[0][1].shape[-1]), dtype=np.float32)
@@ -79,20 +82,20 @@ class Session(RowRunner):
             logits[owners[taken]] = values[taken]
         return logits
 
-    def _outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[ndarray, ndarray]]:
-        if self._pool is None:
-            return map(self._one, batches)
-        return self._pool.map(self._one, batches)
+    def _outputs(
+        self, runner: Runner, batches: Iterable[Batch]
+    ) -> Iterator[tuple[ndarray, ndarray]]:
+        def one(batch: Batch) -> tuple[ndarray, ndarray]:
+            values = runner(batch)
+            return batch.rows, values.reshape(*batch.rows.shape, values.shape[-1])
 
-    def _one(self, batch: Batch) -> tuple[ndarray, ndarray]:
-        values = self._runner(batch)
-        return batch.rows, values.reshape(*batch.rows.shape, values.shape[-1])
+        return map(one, batches) if self._pool is None else self._pool.map(one, batches)
 
-    def ready(self, longest: int) -> None:
-        """Runs each fixed shape of a single row once: what is compiled or generated for it stays.
-        Long rows take far longer themselves than what they wait for."""
-        for shape in self._single.shapes(min(longest, _LONGEST_READY)):
-            self._runner(blank(shape))
+    def warm_up(self, longest: int) -> None:
+        """Runs each fixed shape of a single row once: what is compiled or generated for it
+        stays."""
+        for shape in self._single.shapes(longest):
+            self._single_runner(blank(shape))
 
     def close(self) -> None:
         """Ends the threads; the session cannot run afterwards."""

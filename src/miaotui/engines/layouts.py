@@ -143,7 +143,7 @@ class Padded(LayoutBase):
 class Bucketed(LayoutBase):
     """Rows padded to the next of a few lengths, so that an engine meets only known shapes.
 
-    `edges` are fixed from training lengths; a last one at the model's maximum is added when run.
+    `edges` are fixed from training lengths; longer rows share a bucket as long as the longest.
     """
 
     kind: Literal["bucketed"] = "bucketed"
@@ -204,12 +204,17 @@ class Packed(LayoutBase):
         return [(self.batch, self.block_tokens, self.block_rows)] + [(1, edge, 1) for edge in long]
 
 
-SINGLE_ROW = Bucketed(
-    batch=1,
-    edges=(*range(4, 64, 4), *range(64, 128, 8), *range(128, 256, 16), *range(256, 513, 32)),
-)
-"""One row a call, for an engine to which each new length costs something: lengths so many that
-little is padded, so few that each can be run before the first row comes."""
+_SINGLE_LENGTHS = (
+    *range(4, 64, 4), *range(64, 128, 8), *range(128, 256, 16), *range(256, 513, 32)
+)  # fmt: skip
+
+
+def single_row(max_tokens: int) -> Bucketed:
+    """One row a call, for an engine that has to be warmed up for a length: lengths so many that
+    little is padded, so few that each can be run before the first row comes."""
+    below = tuple(length for length in _SINGLE_LENGTHS if length < max_tokens)
+    return Bucketed(batch=1, edges=(*below, min(max_tokens, _SINGLE_LENGTHS[-1])))
+
 
 Layout = Annotated[Padded | Bucketed | Packed, Field(discriminator="kind")]
 
@@ -253,7 +258,9 @@ __all__ = [
     "LayoutBase",
     "Packed",
     "Padded",
+    "blank",
     "fill",
     "lay_out",
     "pack",
+    "single_row",
 ]

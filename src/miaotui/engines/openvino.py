@@ -1,8 +1,9 @@
 """OpenVINO on the CPU: float, bf16 where the processor computes in it, int8-static."""
 
+import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -11,7 +12,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from miaotui.engines.base import BatchedEngine, Session, feeds
-from miaotui.engines.layouts import SINGLE_ROW, Batch, Bucketed, Layout, Packed
+from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, single_row
 from miaotui.engines.onnx_files import ONNX_FILE, READOUTS, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine, probe
@@ -22,14 +23,15 @@ if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
 
 
+FACTS_FILE = "openvino.json"
 Shape = tuple[int, int, int]
 _KINDS = frozenset({Kind.FP32, Kind.INT8_STATIC})
 
 
 class OpenVinoEngine(BatchedEngine):
     """Buckets and packed blocks get a network of their shape, the first time it is met, each with
-    weights of its own; any other shape shares one network. A bucket's length is a single row's
-    too.
+    weights of its own; all other shapes share one. Single rows have networks of buckets too, else
+    share one. Where `streams` are more than one, theirs are apart and have all the threads.
 
     `weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI.
     """
@@ -57,21 +59,31 @@ class OpenVinoEngine(BatchedEngine):
         except RuntimeError as error:
             raise EngineFailed(f"openvino cannot read this model: {first_line(error)}") from error
         (folder / ONNX_FILE).write_bytes(onnx_bytes)
+        facts = {"max_tokens": model.task.max_tokens}
+        (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
     def open(self, folder: Path, cores: int) -> Session:
         openvino = _openvino()
         try:
+            most = int(json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))["max_tokens"])
             network = openvino.Core().read_model(str(folder / ONNX_FILE))
-        except RuntimeError as error:
-            raise BundleError(f"{ONNX_FILE} cannot be opened: {first_line(error)}") from error
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise BundleError(
+                f"{folder} cannot be opened by openvino: {first_line(error)}"
+            ) from error
         settings = {
             "INFERENCE_NUM_THREADS": max(1, min(self.threads or cores, cores)),
             "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32",
         }
-        runner = _Runner(openvino, network, settings, _fixed(self.layout), self.streams)
+
+        def runner(streams: int) -> _Runner:
+            own = {**settings, "NUM_STREAMS": streams}
+            return _Runner(openvino, network, own, _fixed(self.layout))
+
+        runners = {streams: runner(streams) for streams in {1, self.streams}}
         buckets = isinstance(self.layout, Bucketed)
-        single = replace(self.layout, batch=1) if buckets else SINGLE_ROW
-        return Session(runner, self.layout, self.streams, single)
+        single = replace(self.layout, batch=1) if buckets else single_row(most)
+        return Session(runners[self.streams], self.layout, self.streams, single, runners[1])
 
 
 def _fixed(layout: Layout) -> frozenset[Shape]:
@@ -110,67 +122,49 @@ _FIRST_CALL = FirstAlone()
 are the first together wait for each other for ever."""
 
 
-@dataclass(frozen=True)
-class _Network:
-    """What is compiled: a shape, None for any, and how many batches are in flight at once."""
-
-    shape: Shape | None
-    streams: int
-
-
 class _Runner:
-    """Runs batches on the networks that are compiled for them, a request a thread."""
+    """One compiled network a fixed shape and one for the others, a request a thread."""
 
     def __init__(
-        self,
-        openvino: Any,
-        network: Any,
-        settings: dict[str, Any],
-        fixed: frozenset[Shape],
-        streams: int,
+        self, openvino: Any, network: Any, settings: dict[str, Any], fixed: frozenset[Shape]
     ) -> None:
         self._openvino = openvino
         self._network = network
         self._settings = settings
         self._fixed = fixed
-        self._streams = streams
         self._inputs = [entry.get_any_name() for entry in network.inputs]
-        self._compiled: dict[_Network, Any] = {}
+        self._compiled: dict[Shape | None, Any] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
 
     def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
         try:
-            request = self._request(batch.shape)
+            request = self._request(batch.shape if batch.shape in self._fixed else None)
             inputs = feeds(batch, self._inputs)
             _FIRST_CALL(lambda: request.infer(inputs, share_inputs=True))
         except RuntimeError as error:
             raise EngineFailed(f"openvino: {first_line(error)}") from error
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
-    def _request(self, shape: Shape) -> Any:
+    def _request(self, shape: Shape | None) -> Any:
         requests = self._local.__dict__.setdefault("requests", {})
-        blocks, _, readouts = shape
-        alone = blocks == readouts == 1  # nothing else is in flight, so it gets every thread
-        network = _Network(shape if shape in self._fixed else None, 1 if alone else self._streams)
-        if network not in requests:
-            requests[network] = self._compile(network).create_infer_request()
-        return requests[network]
+        if shape not in requests:
+            requests[shape] = self._compile(shape).create_infer_request()
+        return requests[shape]
 
-    def _compile(self, wanted: _Network) -> Any:
+    def _compile(self, shape: Shape | None) -> Any:
         with self._lock:
-            if wanted not in self._compiled:
+            if shape not in self._compiled:
                 network = self._network
-                if wanted.shape is not None:
+                if shape is not None:
                     network = network.clone()
-                    blocks, tokens, readouts = wanted.shape
+                    blocks, tokens, readouts = shape
                     network.reshape(
                         {
                             name: [blocks, readouts if name == "readout" else tokens]
                             for name in self._inputs
                         }
                     )
-                settings = {**self._settings, "NUM_STREAMS": wanted.streams}
-                compiled = self._openvino.Core().compile_model(network, "CPU", settings)
-                self._compiled[wanted] = compiled
-            return self._compiled[wanted]
+                core = self._openvino.Core()
+                self._compiled[shape] = core.compile_model(network, "CPU", self._settings)
+            return self._compiled[shape]

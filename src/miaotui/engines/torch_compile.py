@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from miaotui.engines.base import BatchedEngine, Session
-from miaotui.engines.layouts import SINGLE_ROW
+from miaotui.engines.layouts import single_row
 from miaotui.engines.torch import TorchRunner, input_names
 from miaotui.errors import BundleError, EngineFailed, ModelError, first_line
 from miaotui.hardware import Machine, cpp_compiler, probe
@@ -95,7 +95,7 @@ class TorchCompileEngine(BatchedEngine):
             ) from error
         threads = self.threads_per_stream(cores)
         runner = TorchRunner(self.name, package, facts.inputs, False, threads)
-        return Session(runner, self.layout, self.streams, SINGLE_ROW)
+        return Session(runner, self.layout, self.streams, single_row(facts.max_tokens))
 
 
 def _compiled(folder: Path, facts: _Facts) -> Path:

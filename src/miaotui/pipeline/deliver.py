@@ -50,6 +50,8 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
     ours = open_recipe(chosen.trial.recipe, context, folder)
     base_folder = built(outcome.baseline.recipe, context).folder
     baseline = open_recipe(outcome.baseline.recipe, context, base_folder)
+    for each in (ours, baseline):
+        each.warm_up(context.longest_row)
     proof = prove(
         context, prepared.source, ours, baseline, test, options.budget.ranks_by, clock, watch
     )
@@ -118,6 +120,7 @@ def _fill(  # noqa: PLR0913  (everything that goes into a bundle)
         "engine": recipe.engine.model_dump(mode="json"),
         "environment": asdict(machine)
         | {"instruction_set": machine.instruction_set, "cores": context.cores},
+        "longest_row": context.longest_row,
         "lengths": {str(length): int(count) for length, count in zip(lengths, counts, strict=True)},
         "measured": {
             "throughput_rows_per_s": result.speed.throughput_rows_per_s,

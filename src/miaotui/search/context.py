@@ -76,11 +76,16 @@ class Context:
         return int(-(-wanted // 32) * 32)
 
     @property
+    def longest_row(self) -> int:
+        """Tokens of the longest training row."""
+        return int(self.train.rows.lengths.max(initial=1))
+
+    @property
     def single_edges(self) -> tuple[int, ...]:
         """Every eighth length up to the longest usual one, then wider steps: for one row a call."""
         longest = int(np.quantile(self.train.rows.lengths, 0.995))
         fine = tuple(range(8, longest + 8, 8))[:24]
-        return (*fine, *(e for e in (96, 128, 192, 256, 384, 512) if e > fine[-1]))
+        return self._possible((*fine, *(e for e in (96, 128, 192, 256, 384, 512) if e > fine[-1])))
 
     @property
     def edges(self) -> tuple[int, ...]:
@@ -88,7 +93,12 @@ class Context:
         lengths = self.train.rows.lengths
         cuts = np.quantile(lengths, (0.15, 0.35, 0.55, 0.75, 0.9, 0.99))
         rounded = sorted({int(-(-cut // 8) * 8) for cut in cuts})
-        return (*rounded, *(e for e in (128, 256, 512) if e > rounded[-1]))
+        return self._possible((*rounded, *(e for e in (128, 256, 512) if e > rounded[-1])))
+
+    def _possible(self, edges: tuple[int, ...]) -> tuple[int, ...]:
+        """No longer than the model takes: past that its own table of positions may end."""
+        most = self.model.task.max_tokens
+        return tuple(sorted({min(edge, most) for edge in edges}))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -21,6 +21,7 @@ def serving_memory_bytes(recipe: Recipe, context: Context, folder: Path) -> int:
         "engine": recipe.engine.model_dump(mode="json"),
         "folder": str(folder),
         "cores": context.cores,
+        "longest_row": context.longest_row,
     }
     with tempfile.TemporaryDirectory() as work:
         path = Path(work, "rows.safetensors")

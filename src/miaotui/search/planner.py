@@ -138,7 +138,7 @@ def refined_moves(context: Context, trial: Trial, objective: Objective) -> list[
     if not isinstance(recipe.engine, BatchedEngine):
         changes = _thread_changes(context) if objective is Objective.LATENCY else []
     elif objective is Objective.LATENCY:
-        changes = _single_row_changes(context)
+        changes = _single_row_changes(context, recipe.engine)
     else:
         changes = _bulk_changes(context)
     engines = [recipe.engine.model_copy(update=change) for change in changes]
@@ -165,9 +165,11 @@ def _thread_changes(context: Context) -> list[dict[str, object]]:
     return [{"threads": 1}] if context.cores > 1 else []
 
 
-def _single_row_changes(context: Context) -> list[dict[str, object]]:
+def _single_row_changes(context: Context, engine: BatchedEngine) -> list[dict[str, object]]:
+    """Single rows are the same in all layouts but buckets."""
     threads = {1, context.cores}
-    layouts: list[Layout] = [Bucketed(batch=16, edges=context.single_edges), Padded()]
+    other = Padded() if isinstance(engine.layout, Bucketed) else engine.layout
+    layouts: list[Layout] = [Bucketed(batch=16, edges=context.single_edges), other]
     return [{"threads": t, "layout": layout} for t in sorted(threads) for layout in layouts]
 
 
