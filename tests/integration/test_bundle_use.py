@@ -70,14 +70,19 @@ def test_a_recipe_is_done_to_the_letter(made: tuple[Path, Path, dict]) -> None:
 def test_no_text_waits_for_a_network_once_the_bundle_is_open(
     made: tuple[Path, Path, dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    longest = json.loads((made[0] / "manifest.json").read_text(encoding="utf-8"))["longest_row"]
     predictor = miaotui.load(made[0])
 
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("compiled while it served")
 
     monkeypatch.setattr(openvino.Core, "compile_model", refuse)
-    for words in range(1, 40):
-        assert predictor([" ".join(["word"] * words)])[0].label
+    lengths = set()
+    for words in range(1, longest - 1):
+        text = " ".join(["a"] * words)
+        lengths.update(predictor.task.encode([text]).lengths.tolist())
+        assert predictor([text])[0].label
+    assert lengths == set(range(3, longest + 1))
 
 
 def test_bench_compares_like_with_like(made: tuple[Path, Path, dict]) -> None:
