@@ -1,12 +1,12 @@
 """What a row of a new length waits for on OpenVINO, and what it costs not to let it wait.
 
-    python benchmarks/single_rows.py [--seed 0] [--rounds 3]
+    python benchmarks/single_rows.py [--seed 0] [--rounds 5]
 
 The sentences' fine-tuned model in fp32 and int8, in processes of their own, interleaved: a network
 for each bucket of lengths (compiled; and from OpenVINO's cache of compiled models), or one of free
 shapes (a row of its own length; lengths of a grid that are run beforehand). Of each the seconds
-until it is ready, the memory held, and one row a call: all rows for the first time, and later.
-Result: results/single_rows.json.
+until it is ready, the memory that takes, and one row a call: all rows for the first time, and
+later. Result: results/single_rows.json.
 """
 
 import argparse
@@ -45,7 +45,7 @@ ROWS, PASSES = 600, 3
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--one", nargs=3, metavar=("VARIANT", "FOLDER", "ENGINE"))
     given = options.parse_args()
     silence_telemetry()

@@ -19,7 +19,13 @@ from safetensors.numpy import load_file, save_file
 
 from miaotui.cascade import open_stages, read_stages
 from miaotui.engines import ENGINES, engine_adapter
-from miaotui.errors import BundleError, EngineUnavailable, ModelError, OutputError
+from miaotui.errors import (
+    BundleError,
+    EngineUnavailable,
+    MiaotuiError,
+    ModelError,
+    OutputError,
+)
 from miaotui.hardware import Machine, computes_bf16, probe
 from miaotui.predictor import Predictor
 from miaotui.tasks.base import EncodedRows

@@ -4,13 +4,18 @@ import errno
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from miaotui.bundle import MANIFEST_FILE, read_bundle, write_bundle
-from miaotui.errors import BundleError, OutputError
+import tiny_encoder
+from miaotui.bundle import MANIFEST_FILE, Bundle, open_bundle, read_bundle, write_bundle
+from miaotui.engines.onnxruntime import OnnxRuntimeEngine
+from miaotui.errors import BundleError, EngineFailed, OutputError
+from miaotui.hardware import probe
+from tiny_runner import Noted
 
 
 def fill(folder: Path) -> Mapping[str, Any]:
@@ -39,6 +44,46 @@ def test_round_trip(bundle: Path) -> None:
     found = read_bundle(bundle)
     assert found.manifest["task"] == "text-classification"
     assert set(found.manifest["files"]) == {"engine/weights", "card.md"}
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [({"longest_row": 40}, 40), ({"longest_row": 200}, 64), ({}, 12)],
+    ids=["as made", "no longer than the model takes", "of an older miaotui"],
+)
+def test_a_bundle_is_warm_when_it_is_open(
+    known: dict[str, int], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = Noted()
+    monkeypatch.setattr("miaotui.bundle.open_stages", lambda *_: runner)
+
+    open_bundle(made_by(tmp_path, {"lengths": {"3": 9, "12": 1}} | known))
+
+    assert runner.calls == [f"warm up {expected}"]
+
+
+def test_a_bundle_that_cannot_be_warmed_up_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = Noted(EngineFailed("no such shape"))
+    monkeypatch.setattr("miaotui.bundle.open_stages", lambda *_: runner)
+
+    with pytest.raises(EngineFailed, match="no such shape"):
+        open_bundle(made_by(tmp_path, {"longest_row": 9}))
+
+    assert runner.calls == ["warm up 9", "close"]
+
+
+def made_by(folder: Path, facts: dict[str, Any]) -> Bundle:
+    """A bundle of a task alone, with what its maker knew of rows."""
+
+    def task(draft: Path) -> dict[str, Any]:
+        tiny_encoder.model(1).task.save(draft)
+        environment = asdict(probe()) | {"instruction_set": probe().instruction_set, "cores": 1}
+        engine = OnnxRuntimeEngine().model_dump(mode="json")
+        return {"engine": engine, "environment": environment} | facts
+
+    return read_bundle(write_bundle(folder / "fast", task))
 
 
 def test_a_second_write_replaces_the_first_whole(bundle: Path) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy import ndarray
 
 import tiny_encoder
 from miaotui.cascade import (
@@ -19,12 +18,11 @@ from miaotui.cascade import (
     write_stages,
 )
 from miaotui.drift import RECENT_ROWS, drift, merged
-from miaotui.engines.base import RowRunner
 from miaotui.engines.layouts import Packed, Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.errors import BundleError, RecipeError
-from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import Problem
+from tiny_runner import Noted
 
 ROWS = tiny_encoder.rows(60)
 LAYOUT = Packed(batch=2, block_tokens=32, block_rows=4)
@@ -188,24 +186,11 @@ def test_a_regression_without_a_curve_is_refused() -> None:
         confidence(Problem.REGRESSION, np.zeros((2, 1), dtype=np.float32))
 
 
-class Warmed(RowRunner):
-    """Knows for which length it was warmed up."""
+def test_every_stage_is_warmed_up() -> None:
+    stage = Stage(engine=OnnxRuntimeEngine(), threshold=0.0)
+    facts = Stages(problem=Problem.SINGLE_LABEL, stages=(stage, stage))
+    runners = [Noted(), Noted(), Noted()]
 
-    longest = 0
+    Cascade(runners[:2], runners[2], facts).warm_up(17)
 
-    def run(self, rows: EncodedRows) -> ndarray:
-        return np.zeros((len(rows), 2), dtype=np.float32)
-
-    def warm_up(self, longest: int) -> None:
-        self.longest = longest
-
-    def close(self) -> None:
-        return
-
-
-def test_every_stage_is_warmed_up(folder: Path) -> None:
-    stages = [Warmed(), Warmed(), Warmed()]
-
-    Cascade(stages[:2], stages[2], opened(folder, 0.0).facts).warm_up(17)
-
-    assert [stage.longest for stage in stages] == [17, 17, 17]
+    assert [runner.calls for runner in runners] == [["warm up 17"]] * 3

@@ -155,10 +155,19 @@ def test_long_rows_of_a_packed_batch_and_single_rows_run_side_by_side(tmp_path: 
     session.close()
 
 
-def test_a_bundle_without_its_facts_is_refused(tmp_path: Path) -> None:
+def test_a_bundle_of_an_older_miaotui_says_what_to_do(tmp_path: Path) -> None:
     engine = OpenVinoEngine()
     engine.build(tiny_encoder.model(2), None, tmp_path)
     (tmp_path / FACTS_FILE).unlink()
+
+    with pytest.raises(BundleError, match="run miaotui optimize again"):
+        engine.open(tmp_path, 1)
+
+
+def test_spoilt_facts_are_named(tmp_path: Path) -> None:
+    engine = OpenVinoEngine()
+    engine.build(tiny_encoder.model(2), None, tmp_path)
+    (tmp_path / FACTS_FILE).write_text("[]", encoding="utf-8")
 
     with pytest.raises(BundleError, match="cannot be opened by openvino"):
         engine.open(tmp_path, 1)

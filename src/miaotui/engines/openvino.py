@@ -63,6 +63,10 @@ class OpenVinoEngine(BatchedEngine):
         (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
     def open(self, folder: Path, cores: int) -> Session:
+        if not (folder / FACTS_FILE).is_file():
+            raise BundleError(
+                f"{folder} lacks {FACTS_FILE}: an older miaotui made it; run miaotui optimize again"
+            )
         openvino = _openvino()
         try:
             most = int(json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))["max_tokens"])
