@@ -91,8 +91,8 @@ def opened_rival(
     from miaotui.models.load import find_model, load_config, load_model, load_transformers
     from miaotui.models.model import PaddedClassifier
     from miaotui.predictor import Predictor
-    from miaotui.rivals import MORE_RIVALS, RIVALS, Stock
-    from miaotui.rivals.race import at_best_batch
+    from miaotui.rivals import MORE_RIVALS, RIVALS, StockModel
+    from miaotui.rivals.opening import at_best_batch
 
     rival = next(each for each in (*RIVALS, *MORE_RIVALS) if each.name == name)
     machine = probe()
@@ -108,7 +108,7 @@ def opened_rival(
     module = PaddedClassifier(load_transformers(found, config), takes_types).eval()
     calibration = task.encode([text for texts in workloads.values() for text in texts[:300]])
     folder = Path(tempfile.mkdtemp(prefix="rival-"))
-    stock = Stock(module, calibration, folder, cores, machine.saturates_int8)
+    stock = StockModel(module, calibration, folder, cores, machine.saturates_int8)
     runner = rival.runner(stock)
     single = rival.layouts([1])[0]
     Predictor(task, Session(runner, single, single=single))([text])

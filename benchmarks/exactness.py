@@ -28,7 +28,7 @@ from miaotui.engines.torch import TorchEngine
 from miaotui.hardware import probe
 from miaotui.models.load import find_model, load_config, load_model, load_transformers
 from miaotui.models.model import PaddedClassifier
-from miaotui.rivals import Stock
+from miaotui.rivals import StockModel
 from miaotui.rivals.torch_eager import TorchEager
 
 TOLERANCE = 1e-3
@@ -60,7 +60,7 @@ def main() -> None:
         rows = {
             name: model.task.encode(rivals.workload(name, given.model)) for name in rivals.COUNTS
         }
-        stock = Stock(module, rows["sentences"], Path(folder, "stock"), cores)
+        stock = StockModel(module, rows["sentences"], Path(folder, "stock"), cores)
         eager = Session(TorchEager().runner(stock), Padded(batch=32))
         expected = {name: eager.run(each) for name, each in rows.items()}
         for engine in engines:

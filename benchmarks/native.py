@@ -39,7 +39,7 @@ from miaotui.models.encoder import Encoder
 from miaotui.models.families import family_of
 from miaotui.models.model import Calibration, Model, PaddedClassifier
 from miaotui.quiet import silence_telemetry
-from miaotui.rivals import RIVALS, Stock
+from miaotui.rivals import RIVALS, StockModel
 from miaotui.tasks.base import EncodedRows, encoded_rows
 from miaotui.tasks.text_classification import Problem, text_classification
 from miaotui.techniques import BFloat16, Int8Dynamic, Int8Static
@@ -114,7 +114,7 @@ def opened(name: str, folder: Path, sentences: EncodedRows) -> Contenders:
         with forced(isa):
             title = "native-int8-dynamic"
             found[f"{title}:{isa}"] = NativeEngine().open(folder / title, machine.cores).run
-    stock = Stock(
+    stock = StockModel(
         PaddedClassifier(module, True), sentences, folder / "stock", machine.cores,
         machine.saturates_int8,
     )  # fmt: skip

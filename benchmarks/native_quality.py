@@ -32,7 +32,7 @@ from miaotui.pipeline.options import OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import prepare
 from miaotui.quiet import silence_telemetry
 from miaotui.recipe import Recipe
-from miaotui.search.context import Context, Judged
+from miaotui.search.context import Context, SplitRows
 from miaotui.search.sensitivity import layer_sensitivity, with_fallback
 from miaotui.techniques import BFloat16, Int8Dynamic, Int8Static
 
@@ -117,7 +117,7 @@ def fallbacks(context: Context, technique: Any) -> Iterator[tuple[str, Any]]:
         yield f"{technique.name}, {layers} in bf16", mixed
 
 
-def compared(context: Context, test: Judged, technique: Any) -> dict[str, Any]:
+def compared(context: Context, test: SplitRows, technique: Any) -> dict[str, Any]:
     lowered = context.model
     if technique is not None:
         lowered = technique.prepare(lowered, context.train)

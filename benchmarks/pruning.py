@@ -27,12 +27,12 @@ from miaotui.pipeline.options import OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import Prepared, prepare
 from miaotui.quiet import silence_telemetry
 from miaotui.recipe import Recipe
-from miaotui.recovery.settings import Distillation
 from miaotui.search.build import build_recipe
-from miaotui.search.context import Context, Judged
+from miaotui.search.context import Context, SplitRows
 from miaotui.search.latency import latency_table, table_error
 from miaotui.search.planner import first_moves, usable_engines
 from miaotui.techniques import DropLayers, Int8Static, PruneStructure, Technique
+from miaotui.training.settings import Distillation
 
 ROUNDS = 10
 
@@ -120,7 +120,7 @@ def opened(name: str, recipe: Recipe, context: Context, seconds: float) -> RowRu
     return recipe.engine.open(folder / ENGINE_FOLDER, context.cores)
 
 
-def interleaved(sessions: dict[str, RowRunner], test: Judged) -> dict[str, list[float]]:
+def interleaved(sessions: dict[str, RowRunner], test: SplitRows) -> dict[str, list[float]]:
     """Rows/s of each session by round."""
     speeds: dict[str, list[float]] = {name: [] for name in sessions}
     for number in range(ROUNDS + 1):
@@ -139,7 +139,7 @@ def ratio(ours: list[float], theirs: list[float]) -> list[float]:
     return [found.low, found.median, found.high]
 
 
-def judged(session: RowRunner, context: Context, test: Judged) -> dict[str, Any]:
+def judged(session: RowRunner, context: Context, test: SplitRows) -> dict[str, Any]:
     logits: np.ndarray = session.run(test.rows)
     found = compare(context.metric, context.problem, test.original, logits, test.targets)
     facts = ("original", "optimized", "drop", "interval_95", "rows", "agreement")

@@ -8,7 +8,7 @@ import numpy as np
 import tiny_encoder
 from miaotui.hardware import Machine, probe
 from miaotui.models.model import Calibration, Model
-from miaotui.search.context import Context, Judged
+from miaotui.search.context import Context, SplitRows
 from miaotui.tasks.text_classification import Problem
 
 
@@ -51,8 +51,8 @@ def _calibration(model: Model, count: int, seed: int) -> Calibration:
     return Calibration(rows, _targets(model, tiny_encoder.logits(model, rows)))
 
 
-def _judged(model: Model, count: int, seed: int) -> Judged:
+def _judged(model: Model, count: int, seed: int) -> SplitRows:
     texts = _texts(count, seed)
     rows = model.task.encode(texts)
     logits = tiny_encoder.logits(model, rows)
-    return Judged(texts, rows, _targets(model, logits), logits)
+    return SplitRows(texts, rows, _targets(model, logits), logits)

@@ -68,8 +68,8 @@ class Bundle:
         if computes_bf16(made["isa"]) != machine.computes_bf16:
             told = "here it is" if machine.computes_bf16 else "here it is not"
             found.append(f"made where bf16 is {'not ' * machine.computes_bf16}multiplied; {told}")
-        front = read_stages(self.folder)
-        engines = [stage.engine.name for stage in (front.stages if front else ())]
+        stages = read_stages(self.folder)
+        engines = [stage.engine.name for stage in (stages.stages if stages else ())]
         packages = [ENGINES[name].package for name in (self.manifest["engine"]["name"], *engines)]
         named = [name for package in packages for name in (package, f"{package}-gpu")]
         for name in dict.fromkeys([*named, "tokenizers"]):
@@ -204,8 +204,8 @@ def open_bundle(bundle: Bundle, cores: int | None = None) -> Predictor:
         task = open_task(bundle.folder)
     except (ValidationError, ModelError) as error:
         raise BundleError(f"{bundle.folder}: {str(error).splitlines()[0]}") from error
-    front = read_stages(bundle.folder)
-    for each in (engine, *(stage.engine for stage in (front.stages if front else ()))):
+    stages = read_stages(bundle.folder)
+    for each in (engine, *(stage.engine for stage in (stages.stages if stages else ()))):
         reason = each.unavailable(machine)
         if reason is not None:
             raise EngineUnavailable(f"{bundle.folder} runs on {each.name}: {reason}; install it")

@@ -56,7 +56,7 @@ def fit_error_curve(
 
 
 class Stage(BaseModel):
-    """A stage in front, on disk: its engine, and the confidence from which its answer stands.
+    """An earlier stage, on disk: its engine, and the confidence from which its answer stands.
 
     `answered` is the share of test rows that it answered of those that reached it, where the bundle
     was made. A regression's confidence is `curve`'s.
@@ -71,7 +71,7 @@ class Stage(BaseModel):
 
 
 class Stages(BaseModel):
-    """All stages in front of the last, as they are asked. `test_rows` were measured on."""
+    """All earlier stages of the last, as they are asked. `test_rows` were measured on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -91,8 +91,8 @@ class Stages(BaseModel):
 class Cascade(RowRunner):
     """Several sessions as one; safe to call from several threads."""
 
-    def __init__(self, front: Sequence[RowRunner], last: RowRunner, facts: Stages) -> None:
-        self._front = tuple(front)
+    def __init__(self, earlier: Sequence[RowRunner], last: RowRunner, facts: Stages) -> None:
+        self._earlier = tuple(earlier)
         self._last = last
         self.facts = facts
         """As on disk."""
@@ -117,19 +117,19 @@ class Cascade(RowRunner):
         return drift(expected, test_rows, observed, rows)
 
     def warm_up(self, longest: int) -> None:
-        for runner in (*self._front, self._last):
+        for runner in (*self._earlier, self._last):
             runner.warm_up(longest)
 
     def close(self) -> None:
-        for runner in (*self._front, self._last):
+        for runner in (*self._earlier, self._last):
             runner.close()
 
     def _run(self, rows: EncodedRows) -> tuple[Float32[ndarray, "rows labels"], ndarray]:
         """Each stage gets the rows that no earlier one was sure of."""
-        logits = self._front[0].run(rows)
+        logits = self._earlier[0].run(rows)
         answered_by = np.zeros(len(rows), dtype=np.int64)
         waiting = np.arange(len(rows))
-        later = (*self._front[1:], self._last)
+        later = (*self._earlier[1:], self._last)
         for number, (stage, runner) in enumerate(zip(self.facts.stages, later, strict=True), 1):
             waiting = waiting[~self._sure(stage, logits[waiting])]
             if not len(waiting):
@@ -161,7 +161,7 @@ def confidence(
 
 
 def stage_folder(folder: Path, number: int) -> Path:
-    """Where the files of a stage in front lie, counted from 0."""
+    """Where the files of an earlier stage lie, counted from 0."""
     return folder / _STAGES_FOLDER / str(number)
 
 
@@ -170,7 +170,7 @@ def write_stages(folder: Path, stages: Stages) -> None:
 
 
 def read_stages(folder: Path) -> Stages | None:
-    """The stages in front in `folder`, None where there are none; strange ones are a
+    """The earlier stages in `folder`, None where there are none; strange ones are a
     BundleError."""
     path = folder / STAGES_FILE
     if not path.exists():
@@ -182,7 +182,7 @@ def read_stages(folder: Path) -> Stages | None:
 
 
 def open_stages(engine: Engine, folder: Path, cores: int) -> RowRunner:
-    """What lies in `folder`: an engine's files, and stages in front of it if there are any."""
+    """What lies in `folder`: an engine's files, and earlier stages of it if there are any."""
     facts = read_stages(folder)
     places = [] if facts is None else [stage_folder(folder, i) for i in range(len(facts.stages))]
     engines = [] if facts is None else [stage.engine for stage in facts.stages]

@@ -86,9 +86,9 @@ def _columns(text: str | None, pair: str | None, label: str | None) -> "Columns"
 def probe(as_json: Json = False) -> None:
     """What this machine can do."""
     from miaotui.engines import ENGINES
-    from miaotui.hardware import probe as look
+    from miaotui.hardware import probe as probe_machine
 
-    machine = look()
+    machine = probe_machine()
     engines = {name: engine.unavailable(machine) for name, engine in ENGINES.items()}
     facts = asdict(machine) | {
         "instruction_set": machine.instruction_set,
@@ -121,8 +121,8 @@ def finetune(  # noqa: PLR0913  (the settings of a verb)
 ) -> None:
     """Fine-tune an encoder on labelled rows; its held-out rows are remembered in splits.json."""
     from miaotui.pipeline.finetune import finetune as run
-    from miaotui.recovery.settings import FineTuning
     from miaotui.report.terminal import steps_bar
+    from miaotui.training.settings import FineTuning
 
     settings = FineTuning(epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed)
     columns = _columns(text_column, pair_column, label_column)

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from miaotui.engines import ENGINES, Engine
 from miaotui.errors import RecipeError
-from miaotui.recovery.settings import Distillation
 from miaotui.techniques import (
     TECHNIQUES,
     BFloat16,
@@ -20,6 +19,7 @@ from miaotui.techniques import (
     PruneStructure,
     Technique,
 )
+from miaotui.training.settings import Distillation
 
 
 def _step_kind(step: Any) -> str | None:
@@ -36,11 +36,11 @@ Step = Annotated[
     Discriminator(_step_kind),
 ]
 Quantization = Int8Dynamic | Int8Static | BFloat16
-_MOST_FRONT_STAGES = 2
+_MOST_EARLIER_STAGES = 2
 
 
-class FrontStage(BaseModel):
-    """A smaller model in front, which answers the share of the rows that reach it of which it is
+class CascadeStage(BaseModel):
+    """A smaller model asked first, which answers the share of the rows that reach it of which it is
     surest. The confidence that this takes is found on the validation rows.
     """
 
@@ -64,7 +64,7 @@ class Recipe(BaseModel):
 
     steps: tuple[Step, ...] = ()
     engine: Engine
-    stages: tuple[FrontStage, ...] = Field(default=(), max_length=_MOST_FRONT_STAGES)
+    stages: tuple[CascadeStage, ...] = Field(default=(), max_length=_MOST_EARLIER_STAGES)
 
     @property
     def key(self) -> str:
@@ -77,8 +77,8 @@ class Recipe(BaseModel):
         """The recipe in a few words, for progress and tables."""
         steps = [_step_title(step) for step in self.steps]
         own = " + ".join([*steps, self.engine.title])
-        front = "".join(f"[{s.recipe.title}] for {s.answers:.0%}, then " for s in self.stages)
-        return f"{front}[{own}]" if front else own
+        first = "".join(f"[{s.recipe.title}] for {s.answers:.0%}, then " for s in self.stages)
+        return f"{first}[{own}]" if first else own
 
     @property
     def last(self) -> "Recipe":
@@ -127,7 +127,7 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     # A single first stage, or none, as recipes were written before there were three stages.
     if isinstance(content, dict) and content.pop("first", None) is not None:
-        raise RecipeError(f"recipe {path}: `first` became `stages`, a list of stages in front")
+        raise RecipeError(f"recipe {path}: `first` became `stages`, a list of earlier stages")
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -156,7 +156,7 @@ _NAMES = {
 
 def _owner(location: tuple[int | str, ...]) -> type[BaseModel]:
     """The model whose field the place in a recipe is."""
-    owners: dict[str, type[BaseModel]] = {"stages": FrontStage, "recovery": Distillation}
+    owners: dict[str, type[BaseModel]] = {"stages": CascadeStage, "recovery": Distillation}
     owners |= {**ENGINES, **TECHNIQUES}
     found: type[BaseModel] = Recipe
     for part in location:

@@ -62,7 +62,7 @@ def test_a_recipe_is_done_to_the_letter(made: tuple[Path, Path, dict]) -> None:
     assert 0.2 < stages["stages"][0]["answered"] < 0.6
     assert document["details"]["latency_table_error"] is not None
     assert (bundle / "stages" / "0" / "model.onnx").is_file()
-    steps = [step["step"] for step in document["details"]["ladder"]]
+    steps = [step["step"] for step in document["details"]["speedup_steps"]]
     assert steps[0] == "original"
     assert steps[-1] == "cascade"
 

@@ -51,7 +51,7 @@ def test_every_family_and_problem(
     assert quality["within_budget"]
     assert quality["drop"] <= 0.03
     assert document["trials"] >= 5
-    origins = {point["kind"] for point in document["details"]["front"]}
+    origins = {point["kind"] for point in document["details"]["configurations"]}
     assert {"free", "compressed"} <= origins
     measured = set(document["speed"]["rivals"])
     assert measured | set(document["details"]["unavailable"]) == RIVALS
@@ -67,7 +67,7 @@ def test_no_drop_at_all_gives_what_equals_the_original_answer_for_answer(tmp_pat
     document = tiny_job.optimized(model, rows, out, *BUDGET, "--max-drop", "0%")
 
     assert document["quality"]["drop"] == 0
-    assert all(point["kind"] == "free" for point in document["details"]["front"])
+    assert all(point["kind"] == "free" for point in document["details"]["configurations"])
     texts = tiny_job.texts(200, seed=9)
     original = load_model(find_model(str(model)))
     expected = original.task.answers(tiny_job.logits_of(original, original.task.encode(texts)))

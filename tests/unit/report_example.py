@@ -114,8 +114,8 @@ def _details() -> dict[str, Any]:
         "command": COMMAND,
         "environment": _environment(),
         "splits": {"train": 6840, "validation": 760, "selection": 1500, "test": 1500},
-        "front": [_point(*point) for point in _FRONT],
-        "ladder": [
+        "configurations": [_point(*point) for point in _FRONT],
+        "speedup_steps": [
             {"step": "original: torch", "throughput_rows_per_s": 412.0, "drop_selection": 0.0},
             {"step": "runtime: openvino", "throughput_rows_per_s": 1032.0, "drop_selection": 0.0},
             {"step": "layout: packed", "throughput_rows_per_s": 1620.0, "drop_selection": 0.0},
@@ -135,7 +135,7 @@ def _details() -> dict[str, Any]:
         "engine_throughput_rows_per_s": 2481.0,
         "rival_drop": {name: drop for name, (*_, drop) in _RIVALS.items()} | {"baseline": 0.0007},
         "unavailable": {"tensorrt": "needs an NVIDIA GPU"},
-        "gate": [
+        "acceptance": [
             {"name": "openvino/packed", "drop": 0.0007, "passed": True},
             {"name": "prune 70% + distil + openvino/packed", "drop": 0.005, "passed": True},
             {"name": "prune 45% + distil + openvino/packed", "drop": 0.0133, "passed": False},

@@ -11,17 +11,17 @@ from miaotui.budget import Budget
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.errors import RecipeError
 from miaotui.pipeline import recipes
-from miaotui.recipe import FrontStage, Recipe
-from miaotui.recovery.settings import Distillation
+from miaotui.recipe import CascadeStage, Recipe
 from miaotui.search.clock import Clock, silent
 from miaotui.search.trials import Trial, TrialStore
 from miaotui.techniques import DropLayers, Int8Dynamic
+from miaotui.training.settings import Distillation
 
 ENGINE = OnnxRuntimeEngine()
 FIRST = (DropLayers(keep=(0,)), Distillation(epochs=1), Int8Dynamic())
 LAST = (DropLayers(keep=(0, 1)), Distillation(epochs=2), Int8Dynamic())
 CASCADE = Recipe(
-    stages=(FrontStage(answers=0.5, steps=FIRST, engine=ENGINE),), steps=LAST, engine=ENGINE
+    stages=(CascadeStage(answers=0.5, steps=FIRST, engine=ENGINE),), steps=LAST, engine=ENGINE
 )
 TAKES_S = {FIRST: 40.0, LAST: 300.0}
 TIME_S = 680.0  # the search's, of a budget of 1,000

@@ -10,7 +10,7 @@ from miaotui.cascade import Cascade, Stage, Stages, read_stages, write_stages
 from miaotui.engines.base import RowRunner
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.pipeline.stages import StageRows, measure_stages, record_stages, sentence
-from miaotui.search.context import Judged
+from miaotui.search.context import SplitRows
 from miaotui.tasks.base import EncodedRows, encoded_rows
 from miaotui.tasks.text_classification import Problem
 
@@ -40,7 +40,7 @@ def test_each_stage_is_judged_by_the_rows_that_it_answered() -> None:
     targets = np.zeros(100, dtype=np.int64)
     targets[60:70] = 1
     logits = CASCADE.run(ROWS)
-    test = Judged([""] * 100, ROWS, targets, logits)
+    test = SplitRows([""] * 100, ROWS, targets, logits)
     found = measure_stages(CASCADE, test, logits, "accuracy")
     assert found == [StageRows(60, 1.0), StageRows(30, pytest.approx(2 / 3)), StageRows(10, None)]
     assert sentence(found, "accuracy") == (

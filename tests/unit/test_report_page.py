@@ -13,8 +13,8 @@ from miaotui.report.sentences import headline, notes
 
 NASTY = "<script>alert(1)</script>\"'"
 CHARTS = (
-    charts.front_chart,
-    charts.ladder_chart,
+    charts.trade_off_chart,
+    charts.speedup_chart,
     charts.layers_chart,
     charts.sensitivity_chart,
     charts.latency_chart,
@@ -64,10 +64,12 @@ def test_the_page_loads_nothing_and_runs_nothing() -> None:
 
 def test_nasty_names_are_escaped_everywhere() -> None:
     nasty = with_details(
-        front=[{"name": NASTY, "kind": "free", "drop_selection": 0, "throughput_rows_per_s": 1}],
-        ladder=[{"step": NASTY, "throughput_rows_per_s": 1.0}],
+        configurations=[
+            {"name": NASTY, "kind": "free", "drop_selection": 0, "throughput_rows_per_s": 1}
+        ],
+        speedup_steps=[{"step": NASTY, "throughput_rows_per_s": 1.0}],
         sensitivity=[{"layer": NASTY, "drop": 0.1}],
-        gate=[{"name": NASTY, "drop": 0.1, "passed": True}],
+        acceptance=[{"name": NASTY, "drop": 0.1, "passed": True}],
         unavailable={NASTY: NASTY},
         environment={NASTY: NASTY},
         command=NASTY,
@@ -93,7 +95,7 @@ def test_sections_without_data_say_so_in_a_line() -> None:
 
 
 def test_the_front_marks_the_chosen_point_and_the_limit() -> None:
-    drawn = charts.front_chart(example_result())
+    drawn = charts.trade_off_chart(example_result())
     assert drawn.count('class="mark ') == 10
     assert drawn.count('class="chosen"') == 1
     assert "keep_time: 0.7" in drawn
@@ -106,9 +108,9 @@ def test_faster_or_smaller_is_always_upwards(objective: str) -> None:
     kept = {"kind": "free", "drop_selection": 0.0}
     good = {"throughput_rows_per_s": 9.0, "p99_ms": 1.0, "size_bytes": 10} | kept
     bad = {"throughput_rows_per_s": 1.0, "p99_ms": 9.0, "size_bytes": 90} | kept
-    result = with_details(front=[good | {"name": "good"}, bad | {"name": "bad"}])
+    result = with_details(configurations=[good | {"name": "good"}, bad | {"name": "bad"}])
     speed = result.speed.model_copy(update={"objective": objective})
-    drawn = charts.front_chart(result.model_copy(update={"speed": speed}))
+    drawn = charts.trade_off_chart(result.model_copy(update={"speed": speed}))
     heights = [float(y) for y in re.findall(r"translate\(\S+ (\S+)\)", drawn)]
     assert heights[0] < heights[1]
 
@@ -121,7 +123,7 @@ def test_odd_values_are_drawn_inside(drops: list[float], limit: float | None) ->
         for drop in drops
     ]
     sensitivity = [{"layer": i, "drop": drop} for i, drop in enumerate(drops)]
-    html = page(with_details(front=front, sensitivity=sensitivity, max_drop=limit))
+    html = page(with_details(configurations=front, sensitivity=sensitivity, max_drop=limit))
     places = re.findall(r"translate\((\S+) (\S+)\)", html)
     assert len(places) == len(drops)
     assert all(0 <= float(x) <= charts.WIDTH for x, _ in places)

@@ -35,7 +35,7 @@ def test_the_document_has_the_promised_fields() -> None:
 def test_details_may_be_missing() -> None:
     document = example_document()
     del document["details"], document["notes"]
-    assert OptimizationResult.model_validate(document).details.front == []
+    assert OptimizationResult.model_validate(document).details.configurations == []
 
 
 def test_an_infinite_number_is_refused() -> None:

@@ -15,8 +15,8 @@ from miaotui.engines.layouts import Batch
 from miaotui.hardware import probe
 from miaotui.models.load import find_model, load_config, load_transformers
 from miaotui.models.model import PaddedClassifier
-from miaotui.rivals import MORE_RIVALS, RIVALS, Rival, Stock
-from miaotui.rivals.race import at_best_batch, open_rivals
+from miaotui.rivals import MORE_RIVALS, RIVALS, Rival, StockModel
+from miaotui.rivals.opening import at_best_batch, open_rivals
 from miaotui.rivals.torch_compile import TorchCompile
 from tiny import hf_logits, random_rows, save_tiny
 
@@ -30,10 +30,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny("bert", tmp_path_factory.mktemp("rivals") / "model")
 
 
-def stock(folder: Path, exports: Path) -> Stock:
+def stock(folder: Path, exports: Path) -> StockModel:
     source = find_model(str(folder))
     module = PaddedClassifier(load_transformers(source, load_config(source)), True).eval()
-    return Stock(module, ROWS, exports, 1)
+    return StockModel(module, ROWS, exports, 1)
 
 
 QUICK = [rival for rival in MORE_RIVALS if not isinstance(rival, TorchCompile)]

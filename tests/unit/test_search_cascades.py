@@ -11,7 +11,7 @@ from miaotui.budget import Budget
 from miaotui.engines.layouts import Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.recipe import Recipe
-from miaotui.search import heat
+from miaotui.search import side_by_side
 from miaotui.search.cascades import cascades, in_front_of_untrained
 from miaotui.search.clock import Clock, silent
 from miaotui.search.state import SearchState
@@ -154,7 +154,7 @@ def test_a_cascade_slower_than_its_last_stage_is_timed_beside_it(
         beside.append(trials)
         return trials
 
-    monkeypatch.setattr(heat, "heat", timed)
+    monkeypatch.setattr(side_by_side, "time_side_by_side", timed)
     state = search([FREE, LARGER, TINY], lambda recipe: True)
     state.rows_per_s = rows_per_s
 

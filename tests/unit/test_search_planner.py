@@ -14,11 +14,11 @@ from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
 from miaotui.errors import EngineUnavailable, RecipeError
 from miaotui.hardware import probe
-from miaotui.recipe import FrontStage, Recipe, read_recipe
-from miaotui.recovery.settings import Distillation
+from miaotui.recipe import CascadeStage, Recipe, read_recipe
 from miaotui.search import planner
 from miaotui.search.trials import Trial
 from miaotui.techniques import BFloat16, DropLayers, Int8Dynamic, Int8Static, PruneStructure
+from miaotui.training.settings import Distillation
 
 ENGINES = ("torch", "onnxruntime", "openvino")
 RUNTIME = Recipe(
@@ -105,11 +105,11 @@ def test_the_native_engine_is_tried_first_and_has_no_layouts(tmp_path: Path) -> 
     two = replace(context, cores=2)
     (alone,) = planner.refined_moves(two, trial, Objective.LATENCY)
     assert alone.engine == NativeEngine(threads=1)
-    assert planner.ladder_recipes(native[0]) == (Recipe(engine=NativeEngine()),) * 2
+    assert planner.float_recipes(native[0]) == (Recipe(engine=NativeEngine()),) * 2
 
 
 def test_the_ladder_goes_from_the_engine_as_it_comes_to_its_layout() -> None:
-    plain, tuned = planner.ladder_recipes(RUNTIME)
+    plain, tuned = planner.float_recipes(RUNTIME)
     assert plain.engine == OpenVinoEngine(layout=Padded())
     assert tuned.engine == RUNTIME.engine
     assert not plain.steps
@@ -146,7 +146,7 @@ def test_other_calibrators_change_nothing_else() -> None:
 def test_a_cascade_is_a_recipe_of_two_and_survives_yaml(tmp_path: Path) -> None:
     small = planner.tiny(RUNTIME, seed=1)
     both = planner.cascade(small, RUNTIME, 0.5)
-    assert both.stages == (FrontStage(answers=0.5, steps=small.steps, engine=small.engine),)
+    assert both.stages == (CascadeStage(answers=0.5, steps=small.steps, engine=small.engine),)
     assert both.each_stage == (small, RUNTIME)
     assert both.key != RUNTIME.key
     assert "50%" in both.title

@@ -11,9 +11,9 @@ import tiny_encoder
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.errors import RecipeError
 from miaotui.recipe import Recipe
-from miaotui.recovery.settings import Distillation
 from miaotui.search.realize import realize
 from miaotui.techniques import DropLayers, Int8Dynamic
+from miaotui.training.settings import Distillation
 
 DISTIL = Distillation(epochs=1, batch=32)
 TWICE = Recipe(

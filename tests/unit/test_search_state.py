@@ -39,19 +39,19 @@ def trial(recipe: Recipe, rows_per_s: float, seconds: float = 60.0) -> Trial:
 
 
 def test_an_engine_far_behind_is_looked_at_no_more_where_that_is_dear(state: SearchState) -> None:
-    assert state.is_dear(state.trials[1])
-    assert not state.is_worth_a_look(OTHER)
-    assert state.is_worth_a_look(Recipe(engine=NativeEngine(threads=1)))
+    assert state.is_expensive(state.trials[1])
+    assert not state.is_worth_trying(OTHER)
+    assert state.is_worth_trying(Recipe(engine=NativeEngine(threads=1)))
 
 
 @pytest.mark.parametrize("change", [{"seconds": 2.0}, {"throughput_rows_per_s": 50.0}])
 def test_one_that_is_cheap_or_near_is(state: SearchState, change: dict[str, float]) -> None:
     state.trials[1] = state.trials[1].model_copy(update=change)
 
-    assert state.is_worth_a_look(OTHER)
+    assert state.is_worth_trying(OTHER)
 
 
 def test_an_engine_that_was_not_tried_is(state: SearchState) -> None:
     del state.trials[1]
 
-    assert state.is_worth_a_look(OTHER)
+    assert state.is_worth_trying(OTHER)

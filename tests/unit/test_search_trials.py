@@ -11,9 +11,9 @@ from miaotui.cascade import Cascade
 from miaotui.engines.layouts import Packed
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
-from miaotui.recipe import FrontStage, Recipe
+from miaotui.recipe import CascadeStage, Recipe
 from miaotui.search.build import build_recipe, open_recipe
-from miaotui.search.evaluate import Look, evaluate
+from miaotui.search.evaluate import Effort, evaluate
 from miaotui.search.sensitivity import (
     Sensitivity,
     is_int8,
@@ -24,7 +24,7 @@ from miaotui.search.trials import TrialStore
 from miaotui.tasks.text_classification import Problem
 from miaotui.techniques import BFloat16, DropLayers, Int8Dynamic, Int8Static
 
-QUICK = Look(round_s=0.02, calls_s=0.1)
+QUICK = Effort(round_s=0.02, calls_s=0.1)
 LAYOUT = Packed(batch=2, block_tokens=32)
 INT8 = Recipe(steps=(Int8Static(),), engine=OnnxRuntimeEngine(layout=LAYOUT, weight_bits=8))
 
@@ -65,15 +65,15 @@ def test_an_engine_that_cannot_is_a_trial_with_a_reason(tmp_path: Path, store: T
 
 
 def test_memory_is_that_of_a_process_that_serves(tmp_path: Path, store: TrialStore) -> None:
-    look = Look(round_s=0.02, calls_s=0.1, memory=True)
-    trial = evaluate(INT8, "free", tiny_context.context(tmp_path), store, look)
+    effort = Effort(round_s=0.02, calls_s=0.1, memory=True)
+    trial = evaluate(INT8, "free", tiny_context.context(tmp_path), store, effort)
     assert trial.memory_bytes is not None
     assert 30e6 < trial.memory_bytes < 600e6
 
 
 def test_a_cascade_answers_its_share_first(tmp_path: Path, store: TrialStore) -> None:
     context = tiny_context.context(tmp_path)
-    stage = FrontStage(answers=0.5, steps=(DropLayers(keep=(0,)),), engine=INT8.engine)
+    stage = CascadeStage(answers=0.5, steps=(DropLayers(keep=(0,)),), engine=INT8.engine)
     alone = evaluate(stage.recipe, "compressed", context, store, QUICK)
     both = INT8.model_copy(update={"stages": (stage,)})
     trial = evaluate(both, "cascade", context, store, QUICK)
@@ -87,7 +87,7 @@ def test_three_stages_share_the_rows(tmp_path: Path) -> None:
     """Half for the first, half of what is left for the second, as the validation rows have it."""
     context = tiny_context.context(tmp_path)
     two = [
-        FrontStage(answers=0.5, steps=(DropLayers(keep=keep),), engine=INT8.engine)
+        CascadeStage(answers=0.5, steps=(DropLayers(keep=keep),), engine=INT8.engine)
         for keep in ((0,), (0, 1))
     ]
     recipe = INT8.model_copy(update={"stages": tuple(two)})
@@ -103,7 +103,7 @@ def test_a_regression_is_first_answered_where_its_error_is_small(
 ) -> None:
     model = tiny_encoder.model(problem=Problem.REGRESSION, labels=1)
     context = tiny_context.context(tmp_path, model)
-    stage = FrontStage(answers=0.5, steps=(DropLayers(keep=(0, 1)),), engine=INT8.engine)
+    stage = CascadeStage(answers=0.5, steps=(DropLayers(keep=(0, 1)),), engine=INT8.engine)
     alone = evaluate(stage.recipe, "compressed", context, store, QUICK)
     recipe = INT8.model_copy(update={"stages": (stage,)})
     both = evaluate(recipe, "cascade", context, store, QUICK)

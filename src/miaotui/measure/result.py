@@ -79,7 +79,7 @@ class SizeBytes(_Frozen):
     optimized: int | None = None
 
 
-class FrontPoint(_Frozen):
+class TriedConfiguration(_Frozen):
     """One configuration on the selection rows; the chosen one is marked."""
 
     name: str
@@ -93,7 +93,7 @@ class FrontPoint(_Frozen):
     kind: PointKind
 
 
-class LadderStep(_Frozen):
+class SpeedupStep(_Frozen):
     """The model after one more step, as "runtime: onnxruntime"; steps are cumulative."""
 
     step: str
@@ -124,7 +124,7 @@ class LatencySamples(_Frozen):
     baseline: list[float] = []
 
 
-class GateTest(_Frozen):
+class AcceptanceTest(_Frozen):
     """A frozen candidate on the test rows, in the order tested."""
 
     name: str
@@ -139,8 +139,8 @@ class Details(_Frozen):
     command: str | None = None
     environment: dict[str, Any] = {}
     splits: dict[str, int] = {}
-    front: list[FrontPoint] = []
-    ladder: list[LadderStep] = []
+    configurations: list[TriedConfiguration] = []
+    speedup_steps: list[SpeedupStep] = []
     layers: list[LayerKept] = []
     sensitivity: list[LayerSensitivity] = []
     latency_ms: LatencySamples = LatencySamples()
@@ -150,7 +150,7 @@ class Details(_Frozen):
     first_call_ms: float | None = None
     rival_drop: dict[str, float] = {}
     unavailable: dict[str, str] = {}
-    gate: list[GateTest] = []
+    acceptance: list[AcceptanceTest] = []
     latency_table_error: float | None = None
 
 

@@ -68,9 +68,9 @@ def _inner(heads: Int[Tensor, " kept"], encoder: Encoder) -> Int[Tensor, " inner
 def _moments(encoder: Encoder, rows: EncodedRows, names: list[str]) -> dict[str, Tensor]:
     sums: dict[str, Tensor] = {}
 
-    def look(name: str, x: Tensor) -> None:
+    def observer(name: str, x: Tensor) -> None:
         wide = torch.cat([x, torch.ones(len(x), 1)], dim=1)
         sums[name] = sums.get(name, 0) + (wide.T @ wide).double()
 
-    observe(encoder, rows, names, look)
+    observe(encoder, rows, names, observer)
     return {name: total / total[-1, -1] for name, total in sums.items()}

@@ -21,7 +21,7 @@ class Importance:
 
 
 def fisher_importance(encoder: Encoder, rows: Calibration, problem: Problem) -> Importance:
-    """Mean squared gradient, row by row, of the loss to a gate on each head and neuron.
+    """Mean squared gradient, row by row, of the loss to a factor on each head and neuron.
 
     The diagonal of the empirical Fisher information (Kwon et al. 2022, equation 8).
     """
@@ -30,8 +30,8 @@ def fisher_importance(encoder: Encoder, rows: Calibration, problem: Problem) -> 
         inputs = _gated_inputs(encoder, rows, indices.tolist(), problem)
         for total, x in zip(sums, inputs, strict=True):
             if x is not None and x.grad is not None:
-                gate = (x.detach() * x.grad).sum(dim=1)
-                total += (_by_head(encoder, gate, total) ** 2).sum(dim=0)
+                factor = (x.detach() * x.grad).sum(dim=1)
+                total += (_by_head(encoder, factor, total) ** 2).sum(dim=0)
     return _paired([total / len(rows.rows) for total in sums])
 
 

@@ -12,7 +12,7 @@ from miaotui.models.encoder import Encoder
 from miaotui.tasks.base import EncodedRows
 
 _BATCH = 32
-Look = Callable[[str, Float[Tensor, "tokens features"]], None]
+Observer = Callable[[str, Float[Tensor, "tokens features"]], None]
 
 
 def padded(rows: EncodedRows, indices: Sequence[int]) -> tuple[Tensor, ...]:
@@ -38,17 +38,17 @@ def by_length(rows: EncodedRows, batch: int = _BATCH) -> Iterator[np.ndarray]:
 
 
 @contextmanager
-def looking(
-    module: nn.Module, names: Sequence[str], look: Look, real: list[Tensor]
+def observing(
+    module: nn.Module, names: Sequence[str], observer: Observer, real: list[Tensor]
 ) -> Iterator[None]:
-    """Calls `look(name, inputs)` for each named submodule's inputs; padding is left out where the
-    inputs have one state a token (`real` holds the running batch's mask)."""
+    """Calls `observer(name, inputs)` for each named submodule's inputs; padding is left out where
+    the inputs have one state a token (`real` holds the running batch's mask)."""
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def seen(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].detach()
             kept = x[real[0]] if x.shape[:2] == real[0].shape else x.flatten(0, -2)
-            look(name, kept)
+            observer(name, kept)
 
         return seen
 
@@ -60,10 +60,10 @@ def looking(
             handle.remove()
 
 
-def observe(encoder: Encoder, rows: EncodedRows, names: Sequence[str], look: Look) -> None:
+def observe(encoder: Encoder, rows: EncodedRows, names: Sequence[str], observer: Observer) -> None:
     """Runs the rows and shows the inputs of the named submodules, real tokens only."""
     real = [torch.zeros(0, 0, dtype=torch.bool)]
-    with torch.inference_mode(), looking(encoder, names, look, real):
+    with torch.inference_mode(), observing(encoder, names, observer, real):
         for indices in by_length(rows):
             batch = padded(rows, indices.tolist())
             real[0] = batch[2].bool()
@@ -77,10 +77,10 @@ def second_moments(
     sums: dict[str, Tensor] = {}
     counts = dict.fromkeys(names, 0)
 
-    def look(name: str, x: Tensor) -> None:
+    def observer(name: str, x: Tensor) -> None:
         wide = x.double()
         sums[name] = sums.get(name, 0) + wide.T @ wide
         counts[name] += len(x)
 
-    observe(encoder, rows, names, look)
+    observe(encoder, rows, names, observer)
     return {name: total / counts[name] for name, total in sums.items()}

@@ -10,9 +10,9 @@ from miaotui.pipeline.deliver import deliver
 from miaotui.pipeline.options import OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import nothing_left_of_a_refusal, prepare
 from miaotui.pipeline.recipes import given_recipe, measure_recipe
+from miaotui.search.acceptance import answer, run_acceptance
 from miaotui.search.clock import Clock, News, Watch, silent
 from miaotui.search.frozen import frozen_outcome
-from miaotui.search.gate import answer, run_gate
 from miaotui.search.planner import tried_unasked, usable_engines
 from miaotui.search.run import SMALLEST_FOR_SURGERY, search
 
@@ -48,6 +48,13 @@ def _optimize(options: OptimizeOptions, watch: Watch) -> OptimizationResult:
     outcome = frozen_outcome(context, asked, find)
     prepared = prepared.with_latency(outcome.latency)
     test = prepared.test()
-    watch(News("gate", f"{len(outcome.candidates)} candidates on the test rows", "", clock.left_s))
-    tested = run_gate(prepared.context, outcome.candidates, test, budget)
+    watch(
+        News(
+            "acceptance test",
+            f"{len(outcome.candidates)} candidates on the test rows",
+            "",
+            clock.left_s,
+        )
+    )
+    tested = run_acceptance(prepared.context, outcome.candidates, test, budget)
     return deliver(options, prepared, outcome, tested, answer(tested), test, clock, watch)

@@ -21,10 +21,10 @@ from miaotui.pipeline.stages import measure_stages, record_stages, sentence
 from miaotui.pipeline.summary import summarize
 from miaotui.report.card import card
 from miaotui.report.page import write_report
+from miaotui.search.acceptance import Tested
 from miaotui.search.build import built, folder_bytes, open_recipe
 from miaotui.search.clock import Clock, Watch
-from miaotui.search.context import Judged
-from miaotui.search.gate import Tested
+from miaotui.search.context import SplitRows
 from miaotui.search.run import Outcome
 
 RESULT_FILE = "result.json"
@@ -39,7 +39,7 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
     outcome: Outcome,
     tested: Sequence[Tested],
     chosen: Tested,
-    test: Judged,
+    test: SplitRows,
     clock: Clock,
     watch: Watch,
 ) -> OptimizationResult:
@@ -96,7 +96,7 @@ def _fill(  # noqa: PLR0913  (everything that goes into a bundle)
     options: OptimizeOptions,
     prepared: Prepared,
     chosen: Tested,
-    test: Judged,
+    test: SplitRows,
     result: OptimizationResult,
     engine_measured: EngineSpeed,
 ) -> Mapping[str, Any]:

@@ -26,10 +26,10 @@ from miaotui.models.load import (
     longest_row,
 )
 from miaotui.models.model import Model
-from miaotui.recovery.settings import FineTuning
-from miaotui.recovery.trainer import fine_tune
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import Problem, TextClassification, text_classification
+from miaotui.training.settings import FineTuning
+from miaotui.training.trainer import fine_tune
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -142,7 +142,7 @@ def _save(  # noqa: PLR0913
 
 
 def _validate(model: Model, splits: DataSplits) -> float:
-    from miaotui.recovery.teacher import cache_teacher
+    from miaotui.training.teacher import cache_teacher
 
     rows, targets = _encoded(splits.validation, model.task)
     logits = cache_teacher(model.encoder, rows).logits

@@ -34,7 +34,7 @@ from miaotui.models.model import Calibration, Model
 from miaotui.pipeline.affordable import affordable_splits
 from miaotui.pipeline.options import OptimizeOptions
 from miaotui.search.build import build_and_open
-from miaotui.search.context import Context, Judged
+from miaotui.search.context import Context, SplitRows
 from miaotui.search.run import SMALLEST_FOR_SURGERY
 from miaotui.tasks.base import EncodedRows, joined
 from miaotui.tasks.text_classification import Problem, TextClassification
@@ -56,7 +56,7 @@ class Prepared:
     def with_latency(self, table: LatencyTable | None) -> "Prepared":
         return replace(self, context=self.context.with_latency(table))
 
-    def test(self) -> Judged:
+    def test(self) -> SplitRows:
         """Opens the test split: the original answers it, nothing else has seen it."""
         with _original(self.context) as session:
             return _judged(self.splits.test, self.context.model.task, session)
@@ -157,7 +157,7 @@ def _context(  # noqa: PLR0913  (the one place where everything comes together)
         train=none,
         validation=none,
         unlabelled=extra,
-        selection=Judged((), none.rows, none.targets, np.zeros((0, 0), np.float32)),
+        selection=SplitRows((), none.rows, none.targets, np.zeros((0, 0), np.float32)),
         work=_work_folder(options),
         fingerprint=_fingerprint(options, model, splits, machine, cores, extra),
         seed=options.rows.seed,
@@ -183,10 +183,10 @@ def _calibration(rows: Rows, task: TextClassification) -> Calibration:
     return Calibration(task.encode(rows.texts), _targets(rows, task))
 
 
-def _judged(rows: Rows, task: TextClassification, session: RowRunner) -> Judged:
+def _judged(rows: Rows, task: TextClassification, session: RowRunner) -> SplitRows:
     """Rows with targets and the original's answers (torch, fp32, same truncation)."""
     encoded = task.encode(rows.texts)
-    return Judged(rows.texts, encoded, _targets(rows, task), session.run(encoded))
+    return SplitRows(rows.texts, encoded, _targets(rows, task), session.run(encoded))
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_int
 from miaotui.models.load import SHAPE_FILE, Source, load_config, load_transformers
 from miaotui.models.model import PaddedClassifier
 from miaotui.predictor import Predictor
-from miaotui.rivals import RIVALS, Stock
-from miaotui.rivals.race import OpenRival, open_rivals
+from miaotui.rivals import RIVALS, StockModel
+from miaotui.rivals.opening import OpenRival, open_rivals
 from miaotui.search.clock import Clock, News, Watch
-from miaotui.search.context import Context, Judged
+from miaotui.search.context import Context, SplitRows
 
 _OURS, _BASELINE = "miaotui", "baseline"
 _SHORTEST_FULL_S = 90.0
@@ -54,7 +54,7 @@ def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
     source: Source,
     ours: RowRunner,
     baseline: RowRunner,
-    test: Judged,
+    test: SplitRows,
     objective: Objective,
     clock: Clock,
     watch: Watch,
@@ -94,7 +94,7 @@ def _rivals(
     module = PaddedClassifier(load_transformers(source, config), takes_types).eval()
     saturates = context.machine.saturates_int8
     rows, cores = context.train.rows, context.cores
-    stock = Stock(module, rows, _stock_folder(context), cores, saturates)
+    stock = StockModel(module, rows, _stock_folder(context), cores, saturates)
     return open_rivals(
         RIVALS, stock, context.model.task, context.machine, context.selection.rows, seconds
     )
@@ -117,7 +117,7 @@ def _contender(
 
 
 def _drops(
-    opened: Sequence[OpenRival], context: Context, test: Judged, unavailable: dict[str, str]
+    opened: Sequence[OpenRival], context: Context, test: SplitRows, unavailable: dict[str, str]
 ) -> tuple[list[OpenRival], dict[str, float]]:
     """What each rival loses on the test rows; one that fails on them joins `unavailable`."""
     answering, drops = [], {}
@@ -130,6 +130,6 @@ def _drops(
     return answering, drops
 
 
-def _drop(rival: OpenRival, context: Context, test: Judged) -> float:
+def _drop(rival: OpenRival, context: Context, test: SplitRows) -> float:
     logits: Float32[ndarray, "rows labels"] = rival.predictor.logits(test.rows)
     return compare(context.metric, context.problem, test.original, logits, test.targets).drop

@@ -7,16 +7,16 @@ from pathlib import Path
 from miaotui.budget import Budget, Objective
 from miaotui.errors import EngineUnavailable, RecipeError
 from miaotui.recipe import Recipe, read_recipe
-from miaotui.recovery.settings import Distillation
+from miaotui.search.candidates import best_float
 from miaotui.search.clock import Clock, News, Watch
 from miaotui.search.context import Context
-from miaotui.search.evaluate import Look, evaluate
-from miaotui.search.front import best_float
+from miaotui.search.evaluate import Effort, evaluate
 from miaotui.search.latency import stored_table
-from miaotui.search.planner import ladder_recipes, original_recipe
+from miaotui.search.planner import float_recipes, original_recipe
 from miaotui.search.run import Outcome
 from miaotui.search.trials import Origin, Trial, TrialStore
 from miaotui.techniques import PruneStructure
+from miaotui.training.settings import Distillation
 
 _TABLE_S, _SHORTEST_S = 60.0, 20.0
 
@@ -44,11 +44,11 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
     is the answer if it keeps the limit on the test rows. A cascade's stages are tried alone first,
     in turn, and what one leaves of the time is for those after it."""
     store = TrialStore(context.work / "trials", context.fingerprint)
-    look = Look(memory=budget.max_memory_bytes is not None)
+    effort = Effort(memory=budget.max_memory_bytes is not None)
     floats = []
-    for plain in (original_recipe(engines), *ladder_recipes(recipe)):
+    for plain in (original_recipe(engines), *float_recipes(recipe)):
         watch(News("recipe", plain.title, "", clock.left_s))
-        floats.append(evaluate(plain, "free", context, store, look))
+        floats.append(evaluate(plain, "free", context, store, effort))
     latency = error = None
     if any(isinstance(step, PruneStructure) for step in _steps(recipe)):
         watch(News("recipe", "timing blocks", "", clock.left_s))
@@ -65,14 +65,14 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
         spent_s = sum(trial.seconds for trial in tried)  # in an earlier run, it may be
         each_s = max(left_s - spent_s, _SHORTEST_S) / max(recoveries, 1)
         known, told = store.get(stage), partial(_tell, watch, clock)
-        tried.append(_sound(evaluate(stage, _origin(stage), context, store, look, each_s, told)))
+        tried.append(_sound(evaluate(stage, _origin(stage), context, store, effort, each_s, told)))
         renewed = renewed or tried[-1] != known
     trial = tried[-1]
     if recipe.stages:
         watch(News("recipe", recipe.title, "", clock.left_s))
         if renewed:
             store.forget(recipe)
-        trial = _sound(evaluate(recipe, "cascade", context, store, look))
+        trial = _sound(evaluate(recipe, "cascade", context, store, effort))
         tried.append(trial)
     baseline = best_float(floats, budget) or floats[0]
     trials = {each.recipe.key: each for each in (*floats, *tried)}

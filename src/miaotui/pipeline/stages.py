@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from miaotui.cascade import Cascade, write_stages
 from miaotui.measure.quality import score
-from miaotui.search.context import Judged
+from miaotui.search.context import SplitRows
 
 _LEAST_ROWS = 30
 
@@ -24,7 +24,7 @@ class StageRows:
 
 
 def measure_stages(
-    cascade: Cascade, test: Judged, logits: Float32[ndarray, "rows labels"], metric: str
+    cascade: Cascade, test: SplitRows, logits: Float32[ndarray, "rows labels"], metric: str
 ) -> list[StageRows]:
     """Every stage, as they are asked. `logits` are the cascade's own of all test rows."""
     answered_by = cascade.answered_by(test.rows)

@@ -5,11 +5,9 @@ from dataclasses import asdict
 
 from miaotui.budget import Budget
 from miaotui.measure.result import (
+    AcceptanceTest,
     Baseline,
     Details,
-    FrontPoint,
-    GateTest,
-    LadderStep,
     LatencyMs,
     LatencySamples,
     LayerKept,
@@ -20,6 +18,8 @@ from miaotui.measure.result import (
     Rival,
     SizeBytes,
     SpeedOutcome,
+    SpeedupStep,
+    TriedConfiguration,
 )
 from miaotui.measure.speed import SpeedResult, ratios
 from miaotui.measure.statistics import Ratio
@@ -29,9 +29,9 @@ from miaotui.pipeline.options import OptimizeOptions
 from miaotui.pipeline.prepare import Prepared
 from miaotui.pipeline.prove import Proof
 from miaotui.recipe import Recipe
-from miaotui.search.front import fits_memory
-from miaotui.search.gate import Tested, keeps
-from miaotui.search.planner import ladder_recipes
+from miaotui.search.acceptance import Tested, keeps
+from miaotui.search.candidates import fits_memory
+from miaotui.search.planner import float_recipes
 from miaotui.search.run import Outcome
 from miaotui.search.trials import Trial
 from miaotui.techniques import DropLayers
@@ -72,8 +72,8 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
                 name: len(getattr(prepared.splits, name))
                 for name in ("train", "validation", "selection", "test")
             },
-            front=[_point(t, chosen.trial) for t in outcome.trials if t.ok],
-            ladder=_ladder(outcome, chosen.trial),
+            configurations=[_point(t, chosen.trial) for t in outcome.trials if t.ok],
+            speedup_steps=_speedup_steps(outcome, chosen.trial),
             layers=_layers(prepared.context.model, shape, chosen.trial.recipe),
             sensitivity=[LayerSensitivity(layer=s.layer, drop=s.drop) for s in outcome.sensitivity],
             latency_ms=LatencySamples(
@@ -85,8 +85,8 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
             first_call_ms=proof.ours.first_call_ms,
             rival_drop=proof.drops,
             unavailable=proof.unavailable,
-            gate=[
-                GateTest(name=t.trial.recipe.title, drop=t.report.drop, passed=t.passed)
+            acceptance=[
+                AcceptanceTest(name=t.trial.recipe.title, drop=t.report.drop, passed=t.passed)
                 for t in tested
             ],
             latency_table_error=outcome.table_error,
@@ -114,12 +114,14 @@ def _notes(chosen: Tested, proof: Proof, budget: Budget, stages: str | None) -> 
         found.append(stages)
     if not chosen.passed:
         found.append(
-            "nothing kept the limit on the test rows: this is the tuned original; the front shows "
+            "nothing kept the limit on the test rows: this is the tuned original; the report shows "
             "what could be had at what price"
         )
     if budget.target_p99_ms is not None:
         p99 = proof.ours.p99_ms or float("inf")
-        met = "met" if p99 <= budget.target_p99_ms else "missed; the front shows how far one can go"
+        met = (
+            "met" if p99 <= budget.target_p99_ms else "missed; the report shows how far one can go"
+        )
         found.append(f"target p99 {budget.target_p99_ms:g} ms: {p99:.2f} ms measured, {met}")
     if not fits_memory(chosen.trial, budget):
         found.append("nothing that keeps the limit fits --max-memory: this is the tuned original")
@@ -179,8 +181,8 @@ def _triple(ratio: Ratio | None) -> RatioTriple | None:
     return None if ratio is None else (ratio.low, ratio.median, ratio.high)
 
 
-def _point(trial: Trial, chosen: Trial) -> FrontPoint:
-    return FrontPoint(
+def _point(trial: Trial, chosen: Trial) -> TriedConfiguration:
+    return TriedConfiguration(
         name=trial.recipe.title,
         recipe=trial.recipe.model_dump(mode="json"),
         quality_selection=trial.quality,
@@ -193,10 +195,10 @@ def _point(trial: Trial, chosen: Trial) -> FrontPoint:
     )
 
 
-def _ladder(outcome: Outcome, chosen: Trial) -> list[LadderStep]:
+def _speedup_steps(outcome: Outcome, chosen: Trial) -> list[SpeedupStep]:
     """From the original as it comes, one thing changed at a time, to the answer."""
     alone = {t.recipe.key: t for t in outcome.trials if t.ok}
-    runtime, tuned = ladder_recipes(chosen.recipe)
+    runtime, tuned = float_recipes(chosen.recipe)
     engine = chosen.recipe.engine
     steps: list[tuple[str, Trial | None]] = [
         ("original", next((t for t in outcome.trials if t.ok), None)),
@@ -213,7 +215,7 @@ def _ladder(outcome: Outcome, chosen: Trial) -> list[LadderStep]:
     if chosen.recipe.stages:
         steps.append(("cascade", chosen))
     return [
-        LadderStep(
+        SpeedupStep(
             step=name,
             throughput_rows_per_s=trial.throughput_rows_per_s,
             drop_selection=trial.drop,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from miaotui.measure.result import OptimizationResult
 from miaotui.report import sentences, words
-from miaotui.report.comparison import Contestant, contestants
+from miaotui.report.comparison import ComparedRow, compared_rows
 
 _HEADER = ("", "rows/s", "× ours", "p50 ms", "× ours", "p99 ms", "× ours", "drop", "keeps limit")
 
@@ -17,7 +17,7 @@ def card(result: OptimizationResult) -> str:
         ("Speed", _speed(result)),
         ("Recipe", _fenced(sentences.recipe_yaml(result), "yaml")),
         ("Layers kept", _bullets(sentences.layers_kept(result), "No layer was changed.")),
-        ("Test gate", _gate(result)),
+        ("Acceptance test", _acceptance(result)),
         ("Notes", _bullets(sentences.notes(result), "None.")),
         ("Conditions", _bullets(_conditions(result), "Not recorded.")),
         ("Reproduce", _command(result)),
@@ -45,7 +45,7 @@ def _speed(result: OptimizationResult) -> str:
         f"objective: {result.speed.objective}",
         f"size to serve: {words.size(size.optimized)}, original {words.size(size.original)}",
     ]
-    rows = [_HEADER, ("---", *["---:"] * (len(_HEADER) - 1)), *map(_cells, contestants(result))]
+    rows = [_HEADER, ("---", *["---:"] * (len(_HEADER) - 1)), *map(_cells, compared_rows(result))]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     explained = (
         "× ours: how many times better ours is, median (low–high) over rounds; below 1 ours is the "
@@ -56,7 +56,7 @@ def _speed(result: OptimizationResult) -> str:
     return f"{_bullets(lines, '')}\n\n{table}\n\n{explained}"
 
 
-def _cells(row: Contestant) -> Sequence[str]:
+def _cells(row: ComparedRow) -> Sequence[str]:
     def marked(text: str, metric: str) -> str:
         return f"**{text}**" if metric in row.best_at else text
 
@@ -74,10 +74,10 @@ def _cells(row: Contestant) -> Sequence[str]:
     )
 
 
-def _gate(result: OptimizationResult) -> str:
+def _acceptance(result: OptimizationResult) -> str:
     tested = [
         f"{test.name}: drop {words.score(test.drop)}, {'passed' if test.passed else 'failed'}"
-        for test in result.details.gate
+        for test in result.details.acceptance
     ]
     return _bullets(tested, "Not recorded.")
 

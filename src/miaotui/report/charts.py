@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import yaml
 from markupsafe import Markup
 
-from miaotui.measure.result import FrontPoint, OptimizationResult
+from miaotui.measure.result import OptimizationResult, TriedConfiguration
 from miaotui.measure.statistics import percentile
 from miaotui.report import svg, words
 
@@ -16,12 +16,12 @@ _BUDGETS_SHOWN = 4
 _ECDF_POINTS = 160
 
 
-def front_chart(result: OptimizationResult) -> Markup | None:
+def trade_off_chart(result: OptimizationResult) -> Markup | None:
     """Drop to the right, speed (or size) upwards; the recipe of a point on hover."""
     objective = result.speed.objective
     points = [
         (point, point.drop_selection, value)
-        for point in result.details.front
+        for point in result.details.configurations
         if point.drop_selection is not None
         and (value := _objective_value(point, objective)) is not None
     ]
@@ -30,7 +30,7 @@ def front_chart(result: OptimizationResult) -> Markup | None:
     x = _drop_scale([drop for _, drop, _ in points], result.details.max_drop)
     y = _objective_scale([value for *_, value in points], objective)
     drawn = sorted(points, key=lambda point: point[0].chosen)
-    marks = [_front_mark(point, x(drop), y(value)) for point, drop, value in drawn]
+    marks = [_configuration_mark(point, x(drop), y(value)) for point, drop, value in drawn]
     return svg.drawing(
         WIDTH,
         320,
@@ -49,7 +49,7 @@ _OBJECTIVE_NAMES = {
 
 
 def beyond_the_edge(result: OptimizationResult) -> int:
-    """How many points lose more than the front's chart shows."""
+    """How many points lose more than the trade-off chart shows."""
     limit, drops = result.details.max_drop, _drops(result)
     if limit is None or not drops:
         return 0
@@ -57,9 +57,11 @@ def beyond_the_edge(result: OptimizationResult) -> int:
     return sum(drop > edge for drop in drops)
 
 
-def ladder_chart(result: OptimizationResult) -> Markup | None:
+def speedup_chart(result: OptimizationResult) -> Markup | None:
     """One bar a step: the throughput, what it gained on the step before, and the drop so far."""
-    steps = [step for step in result.details.ladder if step.throughput_rows_per_s is not None]
+    steps = [
+        step for step in result.details.speedup_steps if step.throughput_rows_per_s is not None
+    ]
     if not steps:
         return None
     speeds = [step.throughput_rows_per_s or 0.0 for step in steps]
@@ -154,8 +156,8 @@ def _layer_name(layer: int | str) -> str:
 
 
 def _drops(result: OptimizationResult) -> list[float]:
-    front = result.details.front
-    return [point.drop_selection for point in front if point.drop_selection is not None]
+    tried = result.details.configurations
+    return [point.drop_selection for point in tried if point.drop_selection is not None]
 
 
 def _drop_scale(drops: Sequence[float], limit: float | None) -> svg.Scale:
@@ -166,7 +168,7 @@ def _drop_scale(drops: Sequence[float], limit: float | None) -> svg.Scale:
     return svg.Scale(low - margin, high + margin, _LEFT, _RIGHT)
 
 
-def _objective_value(point: FrontPoint, objective: str) -> float | None:
+def _objective_value(point: TriedConfiguration, objective: str) -> float | None:
     if objective == "latency":
         return point.p99_ms
     if objective == "size":
@@ -189,7 +191,7 @@ def _budget_line(x: svg.Scale, limit: float | None) -> Markup:
     )
 
 
-def _front_mark(point: FrontPoint, x: float, y: float) -> Markup:
+def _configuration_mark(point: TriedConfiguration, x: float, y: float) -> Markup:
     drawn = svg.mark(x, y, point.kind, point_hover(point))
     if not point.chosen:
         return drawn
@@ -198,7 +200,7 @@ def _front_mark(point: FrontPoint, x: float, y: float) -> Markup:
     return ring + drawn + svg.text(x + shift, y - 8, "chosen", "chosen-name", anchor)
 
 
-def point_hover(point: FrontPoint) -> str:
+def point_hover(point: TriedConfiguration) -> str:
     """Everything known of a point, its recipe last."""
     facts = [
         f"{point.name} ({point.kind})",

@@ -9,7 +9,7 @@ _METRICS: tuple[SpeedMetric, ...] = ("throughput", "p50", "p99")
 
 
 @dataclass(frozen=True)
-class Contestant:
+class ComparedRow:
     """One row; ratios say how many times better ours is, `best_at` the metrics it wins."""
 
     name: str
@@ -26,16 +26,16 @@ class Contestant:
     best_at: tuple[SpeedMetric, ...] = ()
 
 
-def contestants(result: OptimizationResult) -> list[Contestant]:
+def compared_rows(result: OptimizationResult) -> list[ComparedRow]:
     """Ours first, then the baseline, then the rivals from the fastest to the unmeasured."""
     rivals = [_rival(result, name, rival) for name, rival in result.speed.rivals.items()]
     by_speed = sorted(rivals, key=lambda row: -(row.throughput_rows_per_s or 0.0))
     return [_ours(result), _baseline(result), *by_speed]
 
 
-def _ours(result: OptimizationResult) -> Contestant:
+def _ours(result: OptimizationResult) -> ComparedRow:
     speed = result.speed
-    return Contestant(
+    return ComparedRow(
         name="miaotui",
         role="ours",
         throughput_rows_per_s=speed.throughput_rows_per_s,
@@ -46,9 +46,9 @@ def _ours(result: OptimizationResult) -> Contestant:
     )
 
 
-def _baseline(result: OptimizationResult) -> Contestant:
+def _baseline(result: OptimizationResult) -> ComparedRow:
     baseline = result.speed.baseline
-    return Contestant(
+    return ComparedRow(
         name=BASELINE,
         role="baseline",
         throughput_rows_per_s=baseline.throughput_rows_per_s,
@@ -60,8 +60,8 @@ def _baseline(result: OptimizationResult) -> Contestant:
     )
 
 
-def _rival(result: OptimizationResult, name: str, rival: Rival) -> Contestant:
-    return Contestant(
+def _rival(result: OptimizationResult, name: str, rival: Rival) -> ComparedRow:
+    return ComparedRow(
         name=name,
         role="rival",
         throughput_rows_per_s=rival.throughput_rows_per_s,

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from miaotui.errors import OutputError
 from miaotui.measure.result import Baseline, OptimizationResult
 from miaotui.report import charts, sentences, svg, words
-from miaotui.report.comparison import contestants
+from miaotui.report.comparison import compared_rows
 
 _FOLDER = Path(__file__).parent
 
@@ -50,7 +50,7 @@ def _texts(result: OptimizationResult) -> dict[str, Any]:
         "tiles": _tiles(result),
         "verdict": sentences.verdict(result),
         "notes": sentences.notes(result),
-        "rows": contestants(result),
+        "rows": compared_rows(result),
         "metric": sentences.metric_name(result),
         "recipe": sentences.recipe_yaml(result),
         "conditions": sentences.conditions(result),
@@ -59,10 +59,10 @@ def _texts(result: OptimizationResult) -> dict[str, Any]:
 
 
 def _drawings(result: OptimizationResult) -> dict[str, Any]:
-    present = {point.kind for point in result.details.front}
+    present = {point.kind for point in result.details.configurations}
     return {
-        "front": charts.front_chart(result),
-        "ladder": charts.ladder_chart(result),
+        "trade_off": charts.trade_off_chart(result),
+        "speedup": charts.speedup_chart(result),
         "layers": charts.layers_chart(result),
         "sensitivity": charts.sensitivity_chart(result),
         "latency": charts.latency_chart(result),

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from miaotui.measure.result import OptimizationResult
 from miaotui.report import words
-from miaotui.report.comparison import Contestant, contestants
+from miaotui.report.comparison import ComparedRow, compared_rows
 from miaotui.report.sentences import headline, judged_by_latency, metric_name
 
 __all__ = ["headline", "rivals_table"]
@@ -28,12 +28,12 @@ def rivals_table(result: OptimizationResult) -> Table:
     table.add_column("", overflow="fold", min_width=12)
     for title in ("rows/s", "× ours", "p50", "p99", f"{metric_name(result)}\ndrop", "keeps\nlimit"):
         table.add_column(title, justify="right", no_wrap=True)
-    for row in contestants(result):
+    for row in compared_rows(result):
         table.add_row(*map(Text, _cells(row, judged)), style=_STYLES[row.role])
     return table
 
 
-def _cells(row: Contestant, judged: str) -> list[str]:
+def _cells(row: ComparedRow, judged: str) -> list[str]:
     ours = row.role == "ours"
     ratio = row.p99_ratio if judged == "p99" else row.throughput_ratio
     return [

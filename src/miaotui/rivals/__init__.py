@@ -1,7 +1,7 @@
 """The rivals that are always measured; the fastest come first, so that a short time leaves out
 the slowest."""
 
-from miaotui.rivals.base import Rival, Stock
+from miaotui.rivals.base import Rival, StockModel
 from miaotui.rivals.ctranslate2_int8 import CTranslate2
 from miaotui.rivals.onnx_runtime import OnnxRuntime
 from miaotui.rivals.open_vino import OpenVino
@@ -27,4 +27,4 @@ MORE_RIVALS: tuple[Rival, ...] = (
 )
 """Slow to open or seldom installed: for benchmarks that have the time."""
 
-__all__ = ["MORE_RIVALS", "RIVALS", "Rival", "Stock"]
+__all__ = ["MORE_RIVALS", "RIVALS", "Rival", "StockModel"]

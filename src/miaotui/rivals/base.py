@@ -15,7 +15,7 @@ from miaotui.tasks.base import EncodedRows
 
 
 @dataclass(frozen=True)
-class Stock:
+class StockModel:
     """The model as transformers loads it, rows to calibrate on, and a folder for exports."""
 
     module: PaddedClassifier
@@ -50,7 +50,7 @@ class Rival(ABC):
         return [Padded(batch=batch) for batch in batches]
 
     @abstractmethod
-    def runner(self, stock: Stock) -> Runner:
+    def runner(self, stock: StockModel) -> Runner:
         """Builds whatever it needs and returns what runs a batch."""
 
 

@@ -12,7 +12,7 @@ from miaotui.engines.base import Runner
 from miaotui.engines.layouts import Batch
 from miaotui.errors import EngineUnavailable
 from miaotui.hardware import Machine
-from miaotui.rivals.base import Rival, Stock
+from miaotui.rivals.base import Rival, StockModel
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class CTranslate2(Rival):
     def unavailable(self, machine: Machine) -> str | None:
         return None if find_spec("ctranslate2") else "ctranslate2 is not installed"
 
-    def runner(self, stock: Stock) -> Runner:
+    def runner(self, stock: StockModel) -> Runner:
         import ctranslate2
         from ctranslate2.converters import TransformersConverter
 

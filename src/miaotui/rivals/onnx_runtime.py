@@ -11,7 +11,7 @@ from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import quantize_dynamically
 from miaotui.engines.onnxruntime import onnx_session, run_onnx
 from miaotui.hardware import Machine
-from miaotui.rivals.base import Rival, Stock, missing_package
+from miaotui.rivals.base import Rival, StockModel, missing_package
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class OnnxRuntime(Rival):
     def unavailable(self, machine: Machine) -> str | None:
         return missing_package(machine, "onnxruntime", "onnxscript")
 
-    def runner(self, stock: Stock) -> Runner:
+    def runner(self, stock: StockModel) -> Runner:
         path = stock.onnx()
         if self.int8:
             quantized = quantize_dynamically(onnx.load(str(path)), reduce_range=stock.saturates)

@@ -12,7 +12,7 @@ from miaotui.engines.base import Runner, feeds
 from miaotui.engines.layouts import Batch, Padded
 from miaotui.hardware import Machine
 from miaotui.quiet import hushed, silence_telemetry
-from miaotui.rivals.base import Rival, Stock, missing_package
+from miaotui.rivals.base import Rival, StockModel, missing_package
 
 _CALIBRATION_ROWS = 300
 
@@ -31,7 +31,7 @@ class OpenVino(Rival):
         needed = ("openvino", "onnxscript", "nncf") if self.int8 else ("openvino", "onnxscript")
         return missing_package(machine, *needed)
 
-    def runner(self, stock: Stock) -> Runner:
+    def runner(self, stock: StockModel) -> Runner:
         silence_telemetry()
         import openvino
 
@@ -49,7 +49,7 @@ class OpenVino(Rival):
         return run
 
 
-def _quantized(network: Any, stock: Stock, names: list[str]) -> Any:
+def _quantized(network: Any, stock: StockModel, names: list[str]) -> Any:
     import nncf
 
     nncf.set_log_level("ERROR")

@@ -12,7 +12,7 @@ from miaotui.engines.base import Runner, feeds
 from miaotui.engines.layouts import Batch, Bucketed, Layout
 from miaotui.hardware import Machine
 from miaotui.quiet import silence_telemetry
-from miaotui.rivals.base import Rival, Stock, missing_package
+from miaotui.rivals.base import Rival, StockModel, missing_package
 
 EDGES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
@@ -29,7 +29,7 @@ class OpenVinoBuckets(Rival):
     def layouts(self, batches: Sequence[int]) -> list[Layout]:
         return [Bucketed(batch=batch, edges=EDGES) for batch in batches]
 
-    def runner(self, stock: Stock) -> Runner:
+    def runner(self, stock: StockModel) -> Runner:
         silence_telemetry()
         import openvino
 

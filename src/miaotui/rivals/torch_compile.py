@@ -5,7 +5,7 @@ from typing import Literal
 
 from miaotui.engines.base import Runner
 from miaotui.hardware import Machine, cpp_compiler
-from miaotui.rivals.base import Rival, Stock, missing_package
+from miaotui.rivals.base import Rival, StockModel, missing_package
 from miaotui.rivals.torch_eager import torch_runner
 
 
@@ -25,7 +25,7 @@ class TorchCompile(Rival):
             return "there is no C++ compiler, which Inductor needs; install g++"
         return missing_package(machine, "torch", "transformers")
 
-    def runner(self, stock: Stock) -> Runner:
+    def runner(self, stock: StockModel) -> Runner:
         import torch
         import torch._inductor.config as inductor
 

@@ -6,7 +6,7 @@ from typing import Any
 from miaotui.engines.base import Runner
 from miaotui.engines.torch import TorchRunner
 from miaotui.hardware import Machine
-from miaotui.rivals.base import Rival, Stock, missing_package, padded_inputs
+from miaotui.rivals.base import Rival, StockModel, missing_package, padded_inputs
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class TorchEager(Rival):
     def unavailable(self, machine: Machine) -> str | None:
         return missing_package(machine, "torch", "transformers")
 
-    def runner(self, stock: Stock) -> Runner:
+    def runner(self, stock: StockModel) -> Runner:
         return torch_runner(self.name, stock, stock.module, self.bf16)
 
 
-def torch_runner(name: str, stock: Stock, module: Any, bf16: bool) -> Runner:
+def torch_runner(name: str, stock: StockModel, module: Any, bf16: bool) -> Runner:
     """Runs the stock module, or what was compiled of it."""
     return TorchRunner(name, module, padded_inputs(stock.module), bf16, stock.cores)

@@ -41,12 +41,12 @@ def build_recipe(
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Model:
-    """The recipe's last model, lowered into `folder`; the stages in front beside it. `seconds`
+    """The recipe's last model, lowered into `folder`; the earlier stages beside it. `seconds`
     bounds each recovery that is still to be done."""
     model = realize(recipe, context, seconds, progress)
     _lower(recipe.engine, model, context, folder / ENGINE_FOLDER)
     if recipe.stages:
-        _build_front(recipe, context, folder, seconds, progress)
+        _build_earlier_stages(recipe, context, folder, seconds, progress)
     return model
 
 
@@ -59,7 +59,8 @@ class Built:
 
 
 def built(recipe: Recipe, context: Context) -> Built:
-    """The recipe lowered to stay, once a search: heat, gate and proof open the same files."""
+    """The recipe lowered to stay, once a search: timing, acceptance test and proof open the same
+    files."""
     folder = context.work / "candidates" / _built_key(recipe, context)
     marker = folder.with_suffix(".json")  # written last, beside what becomes a bundle
     if not marker.exists():
@@ -110,7 +111,7 @@ def _failures_of(engine: Engine) -> Iterator[None]:
         raise EngineFailed(f"{engine.name}: {first_line(error)}") from error
 
 
-def _build_front(
+def _build_earlier_stages(
     recipe: Recipe,
     context: Context,
     folder: Path,

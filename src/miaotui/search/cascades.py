@@ -2,8 +2,8 @@
 
 from miaotui.recipe import Recipe
 from miaotui.search import planner
-from miaotui.search.front import allowed
-from miaotui.search.heat import doubted
+from miaotui.search.candidates import allowed
+from miaotui.search.side_by_side import timed_again_if_slower
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 
@@ -50,13 +50,13 @@ def _of_two(state: SearchState, small: Trial) -> Recipe | None:
 
 def _climb(state: SearchState, first: Recipe, rest: Recipe) -> None:
     """More rows for the tiny model while that may keep the limit, fewer until it does: between what
-    may and what does lies something for the gate to fall back on."""
+    may and what does lies something for the acceptance test to fall back on."""
 
     def tried(at: int) -> Trial | None:
         if not 0 <= at < len(_SHARES) or state.clock.search_left_s <= 0:
             return None
         trial = state.try_("cascade", planner.cascade(first, rest, _SHARES[at]), "cascade")
-        return doubted(state, trial, rest)
+        return timed_again_if_slower(state, trial, rest)
 
     begun = tried(_START)
     up, trial = _START, begun

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 SEARCH_SHARE = 0.68
-"""Of the time budget; the rest is for the test gate, the rivals and the final measurement."""
+"""Of the time budget; the rest is for the acceptance test, the rivals and the final measurement."""
 LEAST_SHARE = 0.4
 """Of a short budget."""
 PROOF_S = 210.0
-"""Kept where the budget is short, for the last heat, the gate and the proof. On two cores and 1,535
-test rows the gate took 35 s, opening six rivals and testing their answers 84 s; what is left must
-still measure them."""
+"""Kept where the budget is short, for the last side-by-side timing, the acceptance test and the
+proof. On two cores and 1,535 test rows the acceptance test took 35 s, opening six rivals and testing
+their answers 84 s; what is left must still measure them."""
 
 
 @dataclass(frozen=True)

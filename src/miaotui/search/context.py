@@ -21,7 +21,7 @@ from miaotui.tasks.text_classification import Problem
 
 
 @dataclass(frozen=True)
-class Judged:
+class SplitRows:
     """Rows of one split with their targets and the original's logits."""
 
     texts: Sequence[Text]
@@ -29,9 +29,9 @@ class Judged:
     targets: ndarray
     original: Float32[ndarray, "rows labels"]
 
-    def first(self, count: int) -> "Judged":
+    def first(self, count: int) -> "SplitRows":
         count = min(count, len(self.texts))
-        return Judged(
+        return SplitRows(
             self.texts[:count],
             self.rows.select(range(count)),
             self.targets[:count],
@@ -50,7 +50,7 @@ class Context:
     train: Calibration
     validation: Calibration
     unlabelled: EncodedRows | None
-    selection: Judged
+    selection: SplitRows
     work: Path
     fingerprint: str
     seed: int

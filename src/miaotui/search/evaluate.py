@@ -1,4 +1,4 @@
-"""Measures one recipe on the selection rows: quality, a quick look at speed, size."""
+"""Measures one recipe on the selection rows: quality, a quick timing, size."""
 
 import shutil
 import time
@@ -13,8 +13,8 @@ from miaotui.measure.quality import compare, equal_answers, same_answers
 from miaotui.predictor import Predictor
 from miaotui.recipe import Recipe
 from miaotui.search.build import build_recipe, folder_bytes, open_recipe
-from miaotui.search.context import Context, Judged
-from miaotui.search.front import ONE_SIDED_95
+from miaotui.search.candidates import ONE_SIDED_95
+from miaotui.search.context import Context, SplitRows
 from miaotui.search.memory import serving_memory_bytes
 from miaotui.search.realize import Progress, outgrown
 from miaotui.search.trials import Origin, Trial, TrialStore
@@ -27,7 +27,7 @@ _CALLS = 300
 
 
 @dataclass(frozen=True)
-class Look:
+class Effort:
     """How closely a trial is looked at: seconds of each of its throughput rounds, of all its
     batch-1 calls, and whether its memory is measured."""
 
@@ -41,7 +41,7 @@ def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
     origin: Origin,
     context: Context,
     store: TrialStore,
-    look: Look,
+    effort: Effort,
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Trial:
@@ -49,7 +49,7 @@ def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
     trial with an error, never the end of the search. A stored one is made again where its memory is
     wanted and not known, or where its training was cut short and is now offered more time."""
     known = store.get(recipe)
-    lacks_memory = look.memory and known is not None and known.ok and known.memory_bytes is None
+    lacks_memory = effort.memory and known is not None and known.ok and known.memory_bytes is None
     if known is not None and not lacks_memory and not outgrown(recipe, context, seconds):
         return known
     began = time.monotonic()
@@ -57,8 +57,8 @@ def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
     shutil.rmtree(folder, ignore_errors=True)
     try:
         build_recipe(recipe, context, folder, seconds, progress)
-        memory = serving_memory_bytes(recipe, context, folder) if look.memory else None
-        facts = _measure(recipe, context, folder, look) | {"memory_bytes": memory}
+        memory = serving_memory_bytes(recipe, context, folder) if effort.memory else None
+        facts = _measure(recipe, context, folder, effort) | {"memory_bytes": memory}
         trial = Trial.model_validate({"recipe": recipe, "origin": origin, **facts})
     except OutputError:
         raise
@@ -69,7 +69,7 @@ def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
     return store.put(trial.model_copy(update={"seconds": time.monotonic() - began}))
 
 
-def _measure(recipe: Recipe, context: Context, folder: Path, look: Look) -> dict[str, object]:
+def _measure(recipe: Recipe, context: Context, folder: Path, effort: Effort) -> dict[str, object]:
     chosen = context.selection
     runner = open_recipe(recipe, context, folder)
     runner.run(chosen.rows.select(range(min(_FEWEST_ROWS, len(chosen.rows)))))
@@ -78,9 +78,9 @@ def _measure(recipe: Recipe, context: Context, folder: Path, look: Look) -> dict
     rows_per_s = len(chosen.rows) / (time.perf_counter() - began)
     report = compare(context.metric, context.problem, chosen.original, logits, chosen.targets)
     predictor = Predictor(context.model.task, runner)
-    p50, p99 = _latency_ms(predictor, chosen.texts, look.calls_s)
-    wanted = max(_FEWEST_ROWS, int(rows_per_s * look.round_s))
-    takes_all = wanted / rows_per_s > _ROUNDS * look.round_s  # one round, as long as several
+    p50, p99 = _latency_ms(predictor, chosen.texts, effort.calls_s)
+    wanted = max(_FEWEST_ROWS, int(rows_per_s * effort.round_s))
+    takes_all = wanted / rows_per_s > _ROUNDS * effort.round_s  # one round, as long as several
     throughput = _throughput(predictor, chosen.texts, wanted, 1 if takes_all else _ROUNDS)
     runner.close()
     return {
@@ -96,7 +96,7 @@ def _measure(recipe: Recipe, context: Context, folder: Path, look: Look) -> dict
     }
 
 
-def _divergence(problem: Problem, rows: Judged, logits: np.ndarray) -> float:
+def _divergence(problem: Problem, rows: SplitRows, logits: np.ndarray) -> float:
     """See `Trial.divergence`."""
     if problem is not Problem.REGRESSION:
         return float(1 - equal_answers(problem, rows.original, logits).mean())

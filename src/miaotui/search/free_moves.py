@@ -6,15 +6,15 @@ from functools import partial
 from miaotui.budget import Objective
 from miaotui.engines.native import NativeEngine
 from miaotui.search import planner
-from miaotui.search.front import allowed
-from miaotui.search.heat import heat
+from miaotui.search.candidates import allowed
 from miaotui.search.sensitivity import is_int8, layer_sensitivity, with_fallback
+from miaotui.search.side_by_side import time_side_by_side
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 from miaotui.techniques.base import SkippedIn
 
 _STAGE = "free moves"
-_REFINED, _FLOAT_MOVES, _HEATED, _NEAR = 2, 2, 4, 1.6
+_REFINED, _FLOAT_MOVES, _SIDE_BY_SIDE, _NEAR = 2, 2, 4, 1.6
 _FIRST_SHARE, _REFINED_SHARE, _FALLBACK_SHARE = 0.35, 0.4, 0.45
 
 
@@ -24,18 +24,18 @@ def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
     original, *moves = planner.first_moves(state.context, engines)
     first = state.try_(_STAGE, original, "free")
     for recipe in moves:
-        if state.has_time(_FIRST_SHARE) and state.is_worth_a_look(recipe):
+        if state.has_time(_FIRST_SHARE) and state.is_worth_trying(recipe):
             state.try_(_STAGE, recipe, "free")
     for trial in _different(state.leading("free"), state.budget.ranks_by)[:_REFINED]:
         _refine(state, trial)
     for trial in [t for t in state.leading("free") if t.recipe.is_float][:1]:
         _refine(state, trial, most=_FLOAT_MOVES)
-    heat(state, state.leading("free")[:_HEATED])
+    time_side_by_side(state, state.leading("free")[:_SIDE_BY_SIDE])
     leading = state.leading("free")[:1]
     for recipe in planner.other_calibrators(leading[0].recipe) if leading else ():
         if state.has_time(_REFINED_SHARE):
             state.try_(_STAGE, recipe, "free")
-    for recipe in planner.ladder_recipes(leading[0].recipe) if leading else ():
+    for recipe in planner.float_recipes(leading[0].recipe) if leading else ():
         seen = {t.recipe.key for t in state.trials}
         if recipe.key not in seen and state.has_time(_FALLBACK_SHARE):
             state.try_(_STAGE, recipe, "free")
@@ -45,7 +45,7 @@ def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
 
 
 def _different(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
-    """The best of each engine and precision, of those not far behind the very best: a single look
+    """The best of each engine and precision, of those not far behind the very best: a single trial
     at each does not tell which of two is faster once it has the right layout and threads."""
     found: dict[object, Trial] = {}
     for trial in trials:
@@ -69,7 +69,7 @@ def _fall_back(state: SearchState) -> None:
     if not found or not state.has_time(_FALLBACK_SHARE):
         return
     fastest = min(found, key=lambda t: t.cost(state.budget.ranks_by))
-    if allowed(fastest, state.budget) and state.is_dear(fastest):
+    if allowed(fastest, state.budget) and state.is_expensive(fastest):
         state.notes.append("layers were not measured one by one: int8 keeps the limit as a whole")
         return
     state.tell(_STAGE, "sensitivity of each layer to int8")

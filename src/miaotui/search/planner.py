@@ -15,8 +15,7 @@ from miaotui.engines.torch import TorchEngine
 from miaotui.engines.torch_compile import TorchCompileEngine
 from miaotui.errors import EngineUnavailable
 from miaotui.hardware import Machine
-from miaotui.recipe import FrontStage, Recipe, Step
-from miaotui.recovery.settings import Distillation
+from miaotui.recipe import CascadeStage, Recipe, Step
 from miaotui.search.context import Context
 from miaotui.search.trials import Trial
 from miaotui.techniques import (
@@ -27,6 +26,7 @@ from miaotui.techniques import (
     LowRank,
     PruneStructure,
 )
+from miaotui.training.settings import Distillation
 
 TINY_LAYERS = 1
 _TINY_EPOCHS, _TINY_RATE = 6, 6e-4
@@ -173,7 +173,7 @@ def _single_row_changes(context: Context, engine: BatchedEngine) -> list[dict[st
     return [{"threads": t, "layout": layout} for t in sorted(threads) for layout in layouts]
 
 
-def ladder_recipes(recipe: Recipe) -> tuple[Recipe, Recipe]:
+def float_recipes(recipe: Recipe) -> tuple[Recipe, Recipe]:
     """The untouched float model in the recipe's engine: as it comes, and in its layout."""
     plain = type(recipe.engine)()
     narrow = [name for name in ("bf16", "fp16") if name in type(plain).model_fields]
@@ -241,7 +241,7 @@ def _first_layers(runtime: Recipe, layers: int, *more: Step) -> Recipe:
 
 def cascade(first: Recipe, rest: Recipe, answers: float) -> Recipe:
     """A model in front of another, or of another cascade."""
-    stage = FrontStage(answers=answers, steps=first.steps, engine=first.engine)
+    stage = CascadeStage(answers=answers, steps=first.steps, engine=first.engine)
     return Recipe(steps=rest.steps, engine=rest.engine, stages=(stage, *rest.stages))
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from miaotui.models.load import SHAPE_FILE, find_model, load_model, save_model
 from miaotui.models.model import Model
 from miaotui.recipe import Recipe, Step
-from miaotui.recovery.settings import Distillation
-from miaotui.recovery.teacher import TeacherOutputs, cache_teacher, use_threads
-from miaotui.recovery.trainer import distil
 from miaotui.search.context import Context, write_json
 from miaotui.tasks.base import EncodedRows, joined
+from miaotui.training.settings import Distillation
+from miaotui.training.teacher import TeacherOutputs, cache_teacher, use_threads
+from miaotui.training.trainer import distil
 
 TRAINING_FILE = "training.json"
 _CLEARLY_MORE = 1.5

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from miaotui.budget import Budget
 from miaotui.models.latency_table import LatencyTable
+from miaotui.search.candidates import best_float, frozen_candidates, tuned_original
 from miaotui.search.cascades import cascades
 from miaotui.search.clock import PROOF_S, Clock, Watch
 from miaotui.search.compression import compress
 from miaotui.search.context import Context
 from miaotui.search.free_moves import free_moves
-from miaotui.search.front import best_float, frozen_candidates, tuned_original
-from miaotui.search.heat import heat
 from miaotui.search.sensitivity import Sensitivity
+from miaotui.search.side_by_side import time_side_by_side
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial, TrialStore
 
@@ -55,8 +55,8 @@ def search(
     tuned = tuned_original(state.trials, budget) or original
     safe = original if budget.max_drop == 0 else tuned
     candidates = frozen_candidates(state.trials, safe, budget)
-    if any(t.heat is None for t in candidates[1:]) and clock.left_s > PROOF_S:
-        heat(state, candidates[1:])
+    if any(t.timed_beside is None for t in candidates[1:]) and clock.left_s > PROOF_S:
+        time_side_by_side(state, candidates[1:])
         candidates = frozen_candidates(state.trials, safe, budget)
     return Outcome(
         trials=tuple(state.trials),

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from miaotui.budget import Budget, Objective
 from miaotui.models.latency_table import LatencyTable
 from miaotui.recipe import Recipe
+from miaotui.search.candidates import allowed, best_so_far, promising
 from miaotui.search.clock import Clock, News, Watch
 from miaotui.search.context import Context
-from miaotui.search.evaluate import Look, evaluate
-from miaotui.search.front import allowed, best_so_far, promising
+from miaotui.search.evaluate import Effort, evaluate
 from miaotui.search.sensitivity import Sensitivity
 from miaotui.search.trials import Origin, Trial, TrialStore
 
 _LONGEST_ROUND_S, _ROUND_SHARE = 0.6, 0.001
-_DEAR_SHARE, _FAR_BEHIND = 0.02, 2.0
+_EXPENSIVE_SHARE, _FAR_BEHIND = 0.02, 2.0
 
 
 @dataclass
@@ -43,12 +43,12 @@ class SearchState:
 
         round_s = min(_LONGEST_ROUND_S, _ROUND_SHARE * self.budget.time_budget_s)
         by_latency = self.budget.ranks_by is Objective.LATENCY
-        look = Look(
+        effort = Effort(
             round_s=round_s / 2 if by_latency else round_s,
             calls_s=8 * round_s if by_latency else round_s,
             memory=self.budget.max_memory_bytes is not None,
         )
-        trial = evaluate(recipe, origin, self.context, self.store, look, seconds, progress)
+        trial = evaluate(recipe, origin, self.context, self.store, effort, seconds, progress)
         if trial.error:
             self.notes.append(f"{recipe.title}: {trial.error}")
         self.trials.append(trial)
@@ -75,16 +75,16 @@ class SearchState:
         kept = [t for t in self.trials if t.origin in origins and keeps(t)]
         return sorted(kept, key=lambda t: t.cost(self.budget.ranks_by))
 
-    def is_dear(self, trial: Trial) -> bool:
+    def is_expensive(self, trial: Trial) -> bool:
         """Whether the search can afford only few trials that take as long: rows are long, or the
         engine slow."""
-        return trial.seconds > _DEAR_SHARE * self.clock.search_s
+        return trial.seconds > _EXPENSIVE_SHARE * self.clock.search_s
 
-    def is_worth_a_look(self, recipe: Recipe) -> bool:
-        """Not where a look at its engine is dear and whatever was tried of it is far behind."""
+    def is_worth_trying(self, recipe: Recipe) -> bool:
+        """Not where trials of its engine are expensive and whatever was tried of it is far behind."""
         own = [t for t in self.trials if t.ok and t.recipe.engine.name == recipe.engine.name]
         best = self.leading("free")[:1]
-        if not best or not own or not self.is_dear(own[-1]):
+        if not best or not own or not self.is_expensive(own[-1]):
             return True
         return any(t.times_behind(best[0], self.budget.ranks_by) < _FAR_BEHIND for t in own)
 

@@ -37,7 +37,7 @@ class Trial(BaseModel):
     memory_bytes: int | None = None
     """Peak of a process that serves it; None where no limit asked for it."""
     seconds: float = 0.0
-    heat: str | None = None
+    timed_beside: str | None = None
     """Which trials it was timed beside; None where its figures were taken alone."""
     error: str | None = None
 

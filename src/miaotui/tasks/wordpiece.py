@@ -33,13 +33,13 @@ _PROBES = (
     "[CLS] [MASK] [cls] ##ing",
 )
 
-Stock = Callable[[Sequence[Text]], EncodedRows]
+StockModel = Callable[[Sequence[Text]], EncodedRows]
 
 
 class NativeWordPiece:
     """Encodes texts and, if `reads_pairs`, pairs; what it leaves over goes to `stock`."""
 
-    def __init__(self, tokenizer: Tokenizer, settings: dict[str, Any], stock: Stock) -> None:
+    def __init__(self, tokenizer: Tokenizer, settings: dict[str, Any], stock: StockModel) -> None:
         self._tokenizer = tokenizer
         self._settings = settings
         self._stock = stock
@@ -107,7 +107,7 @@ class NativeWordPiece:
             self._pieces.learn(point, _pieces_of(self._tokenizer, point))
 
 
-def native_wordpiece(tokenizer: Tokenizer, stock: Stock) -> NativeWordPiece | None:
+def native_wordpiece(tokenizer: Tokenizer, stock: StockModel) -> NativeWordPiece | None:
     """None where the kernels are not installed, or the tokenizer is of another kind."""
     settings = _settings(tokenizer) if find_spec("miaotui_native") else None
     if settings is None:

@@ -65,12 +65,12 @@ def _samples(
     seen: dict[str, list[ndarray]] = {name: [] for name in names}
     per_batch = max(1, _SAMPLE * 32 // max(len(calibration.rows), 32))
 
-    def look(name: str, x: "Tensor") -> None:
+    def observer(name: str, x: "Tensor") -> None:
         flat = x.flatten().numpy()
         step = _stride(len(flat) // per_batch, x.shape[-1])
         seen[name].append(np.concatenate([flat[::step], [flat.min(), flat.max()]]))
 
-    observe(model.encoder, calibration.rows, names, look)
+    observe(model.encoder, calibration.rows, names, observer)
     return {name: np.concatenate(parts).astype(np.float64) for name, parts in seen.items()}
 
 

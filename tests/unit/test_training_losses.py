@@ -9,11 +9,11 @@ import torch
 
 import tiny_encoder
 from miaotui.errors import RecipeError
-from miaotui.recovery.batches import LengthBatches
-from miaotui.recovery.losses import hard_loss, layer_map, soft_loss
-from miaotui.recovery.schedule import Schedule
-from miaotui.recovery.teacher import TeacherOutputs, cache_teacher
 from miaotui.tasks.text_classification import Problem
+from miaotui.training.batches import LengthBatches
+from miaotui.training.losses import hard_loss, layer_map, soft_loss
+from miaotui.training.schedule import Schedule
+from miaotui.training.teacher import TeacherOutputs, cache_teacher
 
 LN2 = 0.6931472
 

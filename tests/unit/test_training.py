@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import tiny_encoder
-from miaotui.recovery.losses import hidden_loss, layer_map, soft_loss
-from miaotui.recovery.settings import Distillation, FineTuning
-from miaotui.recovery.teacher import TeacherOutputs, cache_teacher
-from miaotui.recovery.trainer import Recovered, distil, fine_tune
 from miaotui.tasks.text_classification import Problem
+from miaotui.training.losses import hidden_loss, layer_map, soft_loss
+from miaotui.training.settings import Distillation, FineTuning
+from miaotui.training.teacher import TeacherOutputs, cache_teacher
+from miaotui.training.trainer import Recovered, distil, fine_tune
 
 ROWS = 160
 SETTINGS = Distillation(epochs=6, batch=16, learning_rate=3e-3, patience=50, hidden_weight=0.2)

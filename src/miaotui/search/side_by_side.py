@@ -15,17 +15,17 @@ _PLAN = SpeedPlan(
     warmup_calls=48,
 )  # fmt: skip
 _SHARE, _SHORTEST_S = 0.06, 6.0
-"""Of the budget, for one heat; where that is too short, figures stay as they were."""
+"""Of the budget, for one timing; where that is too short, figures stay as they were."""
 
 
-def heat(state: SearchState, trials: Sequence[Trial]) -> list[Trial]:
+def time_side_by_side(state: SearchState, trials: Sequence[Trial]) -> list[Trial]:
     """The trials with figures of one interleaved run; the state and the store hold these now."""
     seconds = _SHARE * state.clock.budget_s
     keys = "".join(sorted(trial.recipe.key for trial in trials))
     which = hashlib.sha256(keys.encode()).hexdigest()[:16]
-    if len(trials) < 2 or seconds < _SHORTEST_S or all(t.heat == which for t in trials):
+    if len(trials) < 2 or seconds < _SHORTEST_S or all(t.timed_beside == which for t in trials):
         return list(trials)
-    state.tell("heat", f"{len(trials)} leading ones side by side")
+    state.tell("side by side", f"{len(trials)} leading ones side by side")
     predictors = {str(i): _opened(state, trial) for i, trial in enumerate(trials)}
     contenders = [_contender(name, predictor) for name, predictor in predictors.items()]
     texts = state.context.selection.texts
@@ -40,14 +40,14 @@ def heat(state: SearchState, trials: Sequence[Trial]) -> list[Trial]:
     return timed
 
 
-def doubted(state: SearchState, trial: Trial, larger: Recipe) -> Trial:
+def timed_again_if_slower(state: SearchState, trial: Trial, larger: Recipe) -> Trial:
     """The trial, or where it was slower than `larger`, the model it was made of in the same runtime
     or a cascade's own last stage, both timed again side by side: something else ran while one of
     them was looked at."""
     whole = next((t for t in state.trials if t.recipe.key == larger.key), None)
     if whole is None or not trial.ok or trial.times_behind(whole, state.budget.ranks_by) <= 1:
         return trial
-    return heat(state, [whole, trial])[1]
+    return time_side_by_side(state, [whole, trial])[1]
 
 
 def _opened(state: SearchState, trial: Trial) -> Predictor:
@@ -67,4 +67,4 @@ def _timed(trial: Trial, result: SpeedResult, which: str) -> Trial:
         "p99_ms": result.p99_ms,
     }
     found = {key: value for key, value in known.items() if value is not None}
-    return trial.model_copy(update={**found, "heat": which})
+    return trial.model_copy(update={**found, "timed_beside": which})

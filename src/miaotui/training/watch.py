@@ -13,12 +13,12 @@ from transformers import TrainerCallback
 
 from miaotui.models.encoder import Encoder
 from miaotui.models.loss import row_losses
-from miaotui.recovery.batches import LengthBatches
-from miaotui.recovery.checkpoint import save_best, save_checkpoint
-from miaotui.recovery.schedule import Schedule
-from miaotui.recovery.teacher import cache_teacher
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import Problem
+from miaotui.training.batches import LengthBatches
+from miaotui.training.checkpoint import save_best, save_checkpoint
+from miaotui.training.schedule import Schedule
+from miaotui.training.teacher import cache_teacher
 
 StepProgress = Callable[[int, int, float, float | None], None]
 OnStep = Callable[[Encoder, float], None]

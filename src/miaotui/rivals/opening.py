@@ -8,7 +8,7 @@ from miaotui.engines.base import Runner, Session
 from miaotui.errors import MiaotuiError, first_line
 from miaotui.hardware import Machine, resident_bytes
 from miaotui.predictor import Predictor
-from miaotui.rivals.base import Rival, Stock
+from miaotui.rivals.base import Rival, StockModel
 from miaotui.tasks.base import EncodedRows, Task
 
 _BATCHES = (8, 32, 128)
@@ -28,7 +28,7 @@ class OpenRival:
 
 def open_rivals(
     rivals: Sequence[Rival],
-    stock: Stock,
+    stock: StockModel,
     task: Task,
     machine: Machine,
     rows: EncodedRows,
@@ -54,7 +54,7 @@ def open_rivals(
     return opened, absent
 
 
-def open_rival(rival: Rival, stock: Stock, task: Task, rows: EncodedRows) -> OpenRival:
+def open_rival(rival: Rival, stock: StockModel, task: Task, rows: EncodedRows) -> OpenRival:
     """At the batch size that is fastest on `rows`; what its library raises is passed on."""
     return at_best_batch(rival, rival.runner(stock), task, rows)
 

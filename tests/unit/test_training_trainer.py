@@ -10,11 +10,11 @@ import torch
 import tiny_encoder
 from miaotui.errors import RecipeError
 from miaotui.models.encoder import Encoder
-from miaotui.recovery.losses import soft_loss
-from miaotui.recovery.settings import Distillation, FineTuning
-from miaotui.recovery.teacher import cache_teacher
-from miaotui.recovery.trainer import Recovered, distil, fine_tune
 from miaotui.tasks.text_classification import Problem
+from miaotui.training.losses import soft_loss
+from miaotui.training.settings import Distillation, FineTuning
+from miaotui.training.teacher import cache_teacher
+from miaotui.training.trainer import Recovered, distil, fine_tune
 
 ROWS = 120
 STEPS_AN_EPOCH = 8

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from miaotui.models.observe import padded
-from miaotui.recovery.teacher import TeacherOutputs
 from miaotui.tasks.base import EncodedRows
+from miaotui.training.teacher import TeacherOutputs
 
 _POOL_BATCHES = 50
 

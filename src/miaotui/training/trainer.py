@@ -19,16 +19,16 @@ from miaotui.errors import RecipeError
 from miaotui.hardware import probe
 from miaotui.models.encoder import Encoder
 from miaotui.models.model import Model, copy_of
-from miaotui.recovery import checkpoint
-from miaotui.recovery.batches import LengthBatches, TrainingRows
-from miaotui.recovery.losses import hard_loss, hidden_loss, layer_map, soft_loss
-from miaotui.recovery.schedule import Schedule
-from miaotui.recovery.settings import Distillation, FineTuning, Training
-from miaotui.recovery.teacher import TeacherOutputs
-from miaotui.recovery.validation import validation_metric
-from miaotui.recovery.watch import Metric, OnStep, Progress, StepProgress, Validation, Watch
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.text_classification import Problem
+from miaotui.training import checkpoint
+from miaotui.training.batches import LengthBatches, TrainingRows
+from miaotui.training.losses import hard_loss, hidden_loss, layer_map, soft_loss
+from miaotui.training.schedule import Schedule
+from miaotui.training.settings import Distillation, FineTuning, Training
+from miaotui.training.teacher import TeacherOutputs
+from miaotui.training.validation import validation_metric
+from miaotui.training.watch import Metric, OnStep, Progress, StepProgress, Validation, Watch
 
 _INPUTS = ("ids", "positions", "segments", "types", "readout")
 _ROWS_FOR_VARIANCE = 4096

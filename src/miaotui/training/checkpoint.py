@@ -19,8 +19,8 @@ from torch import Tensor
 from miaotui.errors import OutputError
 from miaotui.models.encoder import Encoder
 from miaotui.models.shape import shape_to_json
-from miaotui.recovery.batches import TrainingRows
-from miaotui.recovery.settings import Training
+from miaotui.training.batches import TrainingRows
+from miaotui.training.settings import Training
 
 TRAINER_STATE = "trainer_state.json"
 _BEST = "best.safetensors"

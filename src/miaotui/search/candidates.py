@@ -12,7 +12,7 @@ _MOST_FROZEN = 5
 ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
 _SMALLEST_ERROR = 1e-6
 _WORTH_A_TEST = 0.3
-"""The least chance to keep the limit with which a trial is built upon and may reach the gate."""
+"""The least chance to keep the limit with which a trial is built upon and may be a candidate."""
 
 
 def allowed(trial: Trial, budget: Budget) -> bool:
@@ -36,7 +36,7 @@ def fits_memory(trial: Trial, budget: Budget) -> bool:
     return limit is None or (taken is not None and taken <= limit)
 
 
-def ladder(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
+def pareto_front(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
     """The trials that no other beats in both divergence and cost, cheapest first.
 
     Divergence, not drop: over a few hundred rows a drop is mostly chance, and a lucky one would
@@ -50,8 +50,8 @@ def ladder(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
 
 
 def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) -> list[Trial]:
-    """At most five for the test gate, safest first, the tuned original at the head: those steps of
-    the ladder that promise the greatest gain, since the gate ends at the first that fails.
+    """At most five for the acceptance test, safest first, the tuned original at the head: those steps
+    of the Pareto front that promise the greatest gain, since the test ends at the first failure.
 
     With a target p99 it is the safest that meets it, unless the original does.
     """
@@ -64,7 +64,7 @@ def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) 
         meeting.sort(key=lambda t: (not allowed(t, budget), t.divergence, t.cost(budget.ranks_by)))
         return [original, *meeting[:1]]
     faster = [t for t in kept if t.cost(budget.ranks_by) < original.cost(budget.ranks_by)]
-    steps = ladder(faster, budget)[::-1]
+    steps = pareto_front(faster, budget)[::-1]
     sizes = range(min(_MOST_FROZEN - 1, len(steps)), 0, -1)
     choices = [choice for size in sizes for choice in combinations(steps, size)]
     best = max(choices, key=lambda c: expected_gain(c, original, budget), default=())
@@ -72,7 +72,7 @@ def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) 
 
 
 def expected_gain(choice: Sequence[Trial], original: Trial, budget: Budget) -> float:
-    """The logarithm of what the gate's answer is expected to gain over the original, in the
+    """The logarithm of what the accepted one is expected to gain over the original, in the
     objective's cost. Steps are taken to fail together: one is reached with the smallest chance of
     those up to it."""
     gain, sure, before = 0.0, 1.0, original
@@ -95,7 +95,7 @@ def chance(trial: Trial, budget: Budget) -> float:
 
 def tuned_original(trials: Sequence[Trial], budget: Budget) -> Trial | None:
     """The best fp32 configuration of the untouched model: it answers as the original whatever the
-    rows, and so may stand at the head of the gate."""
+    rows, and so may stand at the head of the candidates."""
     return _best_kept([t for t in _free(trials) if not t.recipe.steps], budget)
 
 

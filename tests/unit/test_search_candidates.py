@@ -9,12 +9,12 @@ from miaotui.engines.layouts import Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.torch import TorchEngine
 from miaotui.recipe import Recipe
-from miaotui.search.front import (
+from miaotui.search.candidates import (
     allowed,
     best_so_far,
     chance,
     frozen_candidates,
-    ladder,
+    pareto_front,
     promising,
     tuned_original,
 )
@@ -70,7 +70,7 @@ def test_a_lucky_drop_does_not_hide_the_safer_step() -> None:
 
 def test_what_is_slower_and_further_off_is_left_out() -> None:
     better, worse = trial(1, 300, 0.02), trial(2, 200, 0.03)
-    assert ladder([worse, better], BUDGET) == [better]
+    assert pareto_front([worse, better], BUDGET) == [better]
 
 
 def test_at_most_five_are_frozen_and_both_ends_are_among_them() -> None:

@@ -1,4 +1,4 @@
-"""The test gate: the frozen candidates, tested safest first."""
+"""The acceptance test: the frozen candidates, tested safest first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy import ndarray
 from miaotui.budget import Budget
 from miaotui.measure.quality import DropReport, compare
 from miaotui.search.build import built, open_recipe
-from miaotui.search.context import Context, Judged
+from miaotui.search.context import Context, SplitRows
 from miaotui.search.trials import Trial
 
 
@@ -31,8 +31,8 @@ def keeps(report: DropReport, budget: Budget) -> bool:
     return (report.upper_bound_95 if budget.strict else report.drop) <= budget.max_drop
 
 
-def run_gate(
-    context: Context, candidates: Sequence[Trial], test: Judged, budget: Budget
+def run_acceptance(
+    context: Context, candidates: Sequence[Trial], test: SplitRows, budget: Budget
 ) -> list[Tested]:
     """Tests in order, stops at the first failure; the last that passed is the answer. The first,
     the tuned original, is the answer whatever it scores."""
@@ -51,7 +51,7 @@ def answer(tested: Sequence[Tested]) -> Tested:
     return next((t for t in reversed(tested) if t.passed), tested[0])
 
 
-def _logits(context: Context, trial: Trial, test: Judged) -> Float32[ndarray, "rows labels"]:
+def _logits(context: Context, trial: Trial, test: SplitRows) -> Float32[ndarray, "rows labels"]:
     session = open_recipe(trial.recipe, context, built(trial.recipe, context).folder)
     logits = session.run(test.rows)
     session.close()
