@@ -50,8 +50,8 @@ def pareto_front(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
 
 
 def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) -> list[Trial]:
-    """At most five for the acceptance test, safest first, the tuned original at the head: those steps
-    of the Pareto front that promise the greatest gain, since the test ends at the first failure.
+    """At most five for the acceptance test, safest first, the tuned original at the head: those
+    steps of the Pareto front that promise the greatest gain, since the test ends at a failure.
 
     With a target p99 it is the safest that meets it, unless the original does.
     """

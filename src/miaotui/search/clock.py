@@ -10,8 +10,8 @@ LEAST_SHARE = 0.4
 """Of a short budget."""
 PROOF_S = 210.0
 """Kept where the budget is short, for the last side-by-side timing, the acceptance test and the
-proof. On two cores and 1,535 test rows the acceptance test took 35 s, opening six rivals and testing
-their answers 84 s; what is left must still measure them."""
+proof. On two cores and 1,535 test rows the acceptance test took 35 s, opening six rivals and
+testing their answers 84 s; what is left must still measure them."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class SearchState:
         return trial.seconds > _EXPENSIVE_SHARE * self.clock.search_s
 
     def is_worth_trying(self, recipe: Recipe) -> bool:
-        """Not where trials of its engine are expensive and whatever was tried of it is far behind."""
+        """Not where its engine is expensive to try and all that was tried of it is far behind."""
         own = [t for t in self.trials if t.ok and t.recipe.engine.name == recipe.engine.name]
         best = self.leading("free")[:1]
         if not best or not own or not self.is_expensive(own[-1]):
