@@ -88,8 +88,13 @@ def opened_rival(
 ) -> Opened:
     """On the original model. Its first answer is that of one text: no batch is chosen before."""
     from miaotui.engines.base import Session
-    from miaotui.models.load import find_model, load_config, load_model, load_transformers
-    from miaotui.models.model import PaddedClassifier
+    from miaotui.models.load import (
+        find_model,
+        load_config,
+        load_model,
+        load_transformers,
+        padded_model,
+    )
     from miaotui.predictor import Predictor
     from miaotui.rivals import MORE_RIVALS, RIVALS, StockModel
     from miaotui.rivals.opening import at_best_batch
@@ -104,8 +109,7 @@ def opened_rival(
     task = load_model(found).task  # for its tokenizer: no part of what the rival needs
     spared = time.perf_counter() - began
     config = load_config(found)
-    takes_types = int(getattr(config, "type_vocab_size", 0) or 0) > 1
-    module = PaddedClassifier(load_transformers(found, config), takes_types).eval()
+    module = padded_model(load_transformers(found, config, type(task)), type(task))
     calibration = task.encode([text for texts in workloads.values() for text in texts[:300]])
     folder = Path(tempfile.mkdtemp(prefix="rival-"))
     stock = StockModel(module, calibration, folder, cores, machine.saturates_int8)

@@ -36,8 +36,10 @@ from miaotui.models.model import Calibration, Model
 from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape
 from miaotui.quiet import silence_telemetry
 from miaotui.report import svg
+from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.base import EncodedRows, encoded_rows
-from miaotui.tasks.text_classification import Problem, text_classification
+from miaotui.tasks.problems import Problem
+from miaotui.tasks.text_classification import TextClassification
 from miaotui.techniques import Int8Dynamic, Int8Static
 
 VOCABULARY = 30522
@@ -177,9 +179,9 @@ def opened(name: str, layers: int, hidden: int, cores: int, folder: Path) -> Row
         labels=2,
     )
     tokenizer = Tokenizer.from_file(str(encoder_folder() / "tokenizer.json"))
-    task = text_classification(tokenizer, ["no", "yes"], Problem.SINGLE_LABEL, 512)
+    task = TextClassification.of(tokenizer, ["no", "yes"], Problem.SINGLE_LABEL, 512)
     rows = rows_of(Point())
-    calibration = Calibration(rows, np.zeros(len(rows), dtype=np.int64))
+    calibration = Calibration(rows, one_a_row(np.zeros(len(rows), dtype=np.int64)))
     model = technique.prepare(Model(Encoder(shape).eval(), task, "bert"), calibration)
     engine.build(model, calibration, folder)
     return engine.open(folder, cores)

@@ -23,7 +23,9 @@ from miaotui.hardware import probe, resident_bytes
 from miaotui.models.encoder import Encoder
 from miaotui.models.model import Model
 from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape
-from miaotui.tasks.text_classification import Problem, read_tokenizer, text_classification
+from miaotui.tasks.problems import Problem
+from miaotui.tasks.saved import read_tokenizer
+from miaotui.tasks.text_classification import TextClassification
 
 MOST_GROWTH = 4_000_000
 MOST_TOKENS = 64
@@ -33,7 +35,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", type=int, default=10_000_000)
     given = options.parse_args()
-    task = text_classification(
+    task = TextClassification.of(
         read_tokenizer(encoder_folder() / "tokenizer.json"),
         ["no", "yes"],
         Problem.SINGLE_LABEL,

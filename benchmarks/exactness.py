@@ -26,8 +26,13 @@ from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.engines.openvino import OpenVinoEngine
 from miaotui.engines.torch import TorchEngine
 from miaotui.hardware import probe
-from miaotui.models.load import find_model, load_config, load_model, load_transformers
-from miaotui.models.model import PaddedClassifier
+from miaotui.models.load import (
+    find_model,
+    load_config,
+    load_model,
+    load_transformers,
+    padded_model,
+)
 from miaotui.rivals import StockModel
 from miaotui.rivals.torch_eager import TorchEager
 
@@ -55,20 +60,20 @@ def main() -> None:
     worst = 0
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(source)
-        takes_types = int(getattr(config, "type_vocab_size", 0) or 0) > 1
-        module = PaddedClassifier(load_transformers(source, config), takes_types).eval()
+        task = type(model.task)
+        module = padded_model(load_transformers(source, config, task), task)
         rows = {
             name: model.task.encode(rivals.workload(name, given.model)) for name in rivals.COUNTS
         }
         stock = StockModel(module, rows["sentences"], Path(folder, "stock"), cores)
         eager = Session(TorchEager().runner(stock), Padded(batch=32))
-        expected = {name: eager.run(each) for name, each in rows.items()}
+        expected = {name: eager.run(each).values for name, each in rows.items()}
         for engine in engines:
             rivals.say(engine.title)
             engine.build(model, None, Path(folder, "engine"))
             session = engine.open(Path(folder, "engine"), cores)
             for name, each in rows.items():
-                one = compared(expected[name], session.run(each))
+                one = compared(expected[name], session.run(each).values)
                 found["workloads"].setdefault(name, {})[engine.title] = one
                 worst += one["unexplained"]
                 print(f"{name:10s} {engine.title:24s} {one}")

@@ -37,11 +37,13 @@ from miaotui.hardware import cpp_compiler, probe
 from miaotui.measure.statistics import ratio_interval
 from miaotui.models.encoder import Encoder
 from miaotui.models.families import family_of
-from miaotui.models.model import Calibration, Model, PaddedClassifier
+from miaotui.models.model import Calibration, Model, PaddedModel
 from miaotui.quiet import silence_telemetry
 from miaotui.rivals import RIVALS, StockModel
+from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.base import EncodedRows, encoded_rows
-from miaotui.tasks.text_classification import Problem, text_classification
+from miaotui.tasks.problems import Problem
+from miaotui.tasks.text_classification import TextClassification
 from miaotui.techniques import BFloat16, Int8Dynamic, Int8Static
 
 VOCABULARY = 30522
@@ -100,9 +102,9 @@ def opened(name: str, folder: Path, sentences: EncodedRows) -> Contenders:
     encoder = Encoder(family.shape(config))
     encoder.load_state_dict(family.weights(module.state_dict()))
     tokenizer = Tokenizer.from_file(str(encoder_folder() / "tokenizer.json"))
-    task = text_classification(tokenizer, ["no", "yes"], Problem.SINGLE_LABEL, 512)
+    task = TextClassification.of(tokenizer, ["no", "yes"], Problem.SINGLE_LABEL, 512)
     model = Model(encoder.eval(), task, "bert")
-    calibration = Calibration(sentences, np.zeros(len(sentences), dtype=np.int64))
+    calibration = Calibration(sentences, one_a_row(np.zeros(len(sentences), dtype=np.int64)))
     machine = probe()
     found: Contenders = {}
     for title, engine, technique in ours(machine.computes_bf16):
@@ -115,7 +117,7 @@ def opened(name: str, folder: Path, sentences: EncodedRows) -> Contenders:
             title = "native-int8-dynamic"
             found[f"{title}:{isa}"] = NativeEngine().open(folder / title, machine.cores).run
     stock = StockModel(
-        PaddedClassifier(module, True), sentences, folder / "stock", machine.cores,
+        PaddedModel(module, True), sentences, folder / "stock", machine.cores,
         machine.saturates_int8,
     )  # fmt: skip
     for rival in RIVALS:

@@ -27,12 +27,12 @@ from packaged import (
 )
 
 from miaotui.engines.native import NativeEngine
-from miaotui.measure.quality import compare
+from miaotui.measure.judge import Split
 from miaotui.pipeline.options import OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import prepare
 from miaotui.quiet import silence_telemetry
 from miaotui.recipe import Recipe
-from miaotui.search.context import Context, SplitRows
+from miaotui.search.context import Context
 from miaotui.search.sensitivity import layer_sensitivity, with_fallback
 from miaotui.techniques import BFloat16, Int8Dynamic, Int8Static
 
@@ -117,16 +117,14 @@ def fallbacks(context: Context, technique: Any) -> Iterator[tuple[str, Any]]:
         yield f"{technique.name}, {layers} in bf16", mixed
 
 
-def compared(context: Context, test: SplitRows, technique: Any) -> dict[str, Any]:
+def compared(context: Context, test: Split, technique: Any) -> dict[str, Any]:
     lowered = context.model
     if technique is not None:
         lowered = technique.prepare(lowered, context.train)
     with tempfile.TemporaryDirectory() as folder:
         NativeEngine().build(lowered, context.train, Path(folder))
         session = NativeEngine().open(Path(folder), context.cores)
-    report = compare(
-        context.metric, context.problem, test.original, session.run(test.rows), test.targets
-    )
+    report = context.judge.judge(session, test)
     facts = ("original", "optimized", "drop", "interval_95", "agreement", "rows")
     return {fact: getattr(report, fact) for fact in facts}
 

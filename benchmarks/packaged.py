@@ -15,7 +15,7 @@ from typing import Any
 
 from miaotui.data.rows import load_rows
 from miaotui.data.saved_splits import apply_saved, load_splits
-from miaotui.tasks.text_classification import read_tokenizer
+from miaotui.tasks.saved import read_tokenizer
 
 RESULTS = Path(__file__).parent / "results"
 SENTENCES = "rotten_tomatoes"

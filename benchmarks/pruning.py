@@ -15,20 +15,19 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from main_job import SENTENCES, WORK, best_rate, fine_tuned
 from packaged import conditions, write_result
 
 from miaotui.cascade import ENGINE_FOLDER
 from miaotui.engines.base import RowRunner
-from miaotui.measure.quality import compare
+from miaotui.measure.judge import Split
 from miaotui.measure.statistics import ratio_interval
 from miaotui.pipeline.options import OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import Prepared, prepare
 from miaotui.quiet import silence_telemetry
 from miaotui.recipe import Recipe
 from miaotui.search.build import build_recipe
-from miaotui.search.context import Context, SplitRows
+from miaotui.search.context import Context
 from miaotui.search.latency import latency_table, table_error
 from miaotui.search.planner import first_moves, usable_engines
 from miaotui.techniques import DropLayers, Int8Static, PruneStructure, Technique
@@ -120,7 +119,7 @@ def opened(name: str, recipe: Recipe, context: Context, seconds: float) -> RowRu
     return recipe.engine.open(folder / ENGINE_FOLDER, context.cores)
 
 
-def interleaved(sessions: dict[str, RowRunner], test: SplitRows) -> dict[str, list[float]]:
+def interleaved(sessions: dict[str, RowRunner], test: Split) -> dict[str, list[float]]:
     """Rows/s of each session by round."""
     speeds: dict[str, list[float]] = {name: [] for name in sessions}
     for number in range(ROUNDS + 1):
@@ -139,9 +138,8 @@ def ratio(ours: list[float], theirs: list[float]) -> list[float]:
     return [found.low, found.median, found.high]
 
 
-def judged(session: RowRunner, context: Context, test: SplitRows) -> dict[str, Any]:
-    logits: np.ndarray = session.run(test.rows)
-    found = compare(context.metric, context.problem, test.original, logits, test.targets)
+def judged(session: RowRunner, context: Context, test: Split) -> dict[str, Any]:
+    found = context.judge.judge(session, test)
     facts = ("original", "optimized", "drop", "interval_95", "rows", "agreement")
     return {name: getattr(found, name) for name in facts}
 

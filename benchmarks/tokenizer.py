@@ -22,12 +22,9 @@ from packaged import conditions, encoder_folder, write_result, write_rows
 
 from miaotui.measure.statistics import ratio_interval
 from miaotui.tasks.base import EncodedRows
-from miaotui.tasks.text_classification import (
-    Problem,
-    TextClassification,
-    read_tokenizer,
-    text_classification,
-)
+from miaotui.tasks.problems import Problem
+from miaotui.tasks.saved import read_tokenizer
+from miaotui.tasks.text_classification import TextClassification
 
 SCRIPTS = (
     (0x20, 0x7F), (0xA0, 0x24F), (0x300, 0x36F), (0x370, 0x52F), (0x590, 0x6FF), (0x900, 0xDFF),
@@ -45,7 +42,7 @@ def main() -> None:
     given = options.parse_args()
     sentences = packaged_sentences()
     tokenizer = read_tokenizer(encoder_folder() / "tokenizer.json")
-    task = text_classification(tokenizer, ["no", "yes"], Problem.SINGLE_LABEL, 256)
+    task = TextClassification.of(tokenizer, ["no", "yes"], Problem.SINGLE_LABEL, 256)
     if task._native is None:
         sys.exit("the native kernels are not installed; run make setup where there is a compiler")
     left_over = compare(task, sentences, given.texts)

@@ -243,7 +243,8 @@ void Encoder::finish(const PlainLinear& dense, const PlainLinear& classifier) {
     require(dense.format == Format::fp32 && classifier.format == Format::fp32 && !dense.first &&
                 !classifier.first,
             "the head is computed in fp32");
-    net_.dense = linear(dense, net_.hidden, net_.hidden, "head.dense");
+    if (net_.head_kind != HeadKind::linear)
+      net_.dense = linear(dense, net_.hidden, net_.hidden, "head.dense");
     net_.classifier = linear(classifier, net_.hidden, net_.labels, "head.classifier");
   }
   net_.layers = layers_.data();

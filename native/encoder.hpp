@@ -68,7 +68,8 @@ class Encoder {
   ~Encoder();
 
   void add(const PlainLayer& layer);
-  // Without a head (HeadKind::none) neither is looked at, and there are as many labels as hidden.
+  // A linear head has no dense part. Without a head (HeadKind::none) neither is looked at, and there
+  // are as many labels as hidden.
   void finish(const PlainLinear& dense, const PlainLinear& classifier);
 
   // Of these rows: a readout each, or one for each of their tokens.

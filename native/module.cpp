@@ -132,6 +132,7 @@ NB_MODULE(miaotui_native, module) {
       .value("tanh", HeadKind::tanh)
       .value("gelu", HeadKind::gelu)
       .value("relu", HeadKind::relu)
+      .value("linear", HeadKind::linear)
       .value("none", HeadKind::none);
   nb::enum_<Readout>(module, "Readout")
       .value("first", Readout::first)

@@ -22,8 +22,9 @@ enum class Activation : int { gelu, gelu_tanh, relu };
 // What is read out of a row's states: that of its first token, their mean, or each of them.
 enum class Readout : int { first, mean, every };
 
-// Between the two linears of the head; none: there is no head, a state itself is the output.
-enum class HeadKind : int { tanh, gelu, relu, none };
+// Between the two linears of the head; linear: there is the second one alone; none: there is no head,
+// a state itself is the output.
+enum class HeadKind : int { tanh, gelu, relu, linear, none };
 enum class Format : int { fp32, bf16, int8 };
 
 // Weights are packed in panels of so many columns; an int8 panel's depth is a multiple of

@@ -7,9 +7,10 @@ import numpy as np
 
 import tiny_encoder
 from miaotui.hardware import Machine, probe
+from miaotui.measure.judge import Split, judge_for
 from miaotui.models.model import Calibration, Model
-from miaotui.search.context import Context, SplitRows
-from miaotui.tasks.text_classification import Problem
+from miaotui.search.context import Context
+from miaotui.tasks.outputs import Outputs, Targets
 
 
 def context(work: Path, model: Model | None = None, machine: Machine | None = None) -> Context:
@@ -19,7 +20,7 @@ def context(work: Path, model: Model | None = None, machine: Machine | None = No
         model=model,
         machine=machine or probe(),
         cores=1,
-        metric="spearman" if model.task.problem is Problem.REGRESSION else "accuracy",
+        judge=judge_for(model.task),
         train=_calibration(model, 64, 1),
         validation=_calibration(model, 48, 2),
         unlabelled=None,
@@ -40,19 +41,19 @@ def _texts(count: int, seed: int) -> list[str]:
     return [" ".join(f"w{i}" for i in draw.integers(0, 60, size)) for size in sizes]
 
 
-def _targets(model: Model, logits: np.ndarray) -> np.ndarray:
-    if model.task.problem is Problem.REGRESSION:
-        return logits[:, 0].astype(np.float32)
-    return logits.argmax(axis=1)
+def _targets(outputs: Outputs) -> Targets:
+    values = outputs.values
+    chosen = values[:, 0] if values.shape[1] == 1 else values.argmax(axis=1)
+    return Targets(chosen, outputs.starts)
 
 
 def _calibration(model: Model, count: int, seed: int) -> Calibration:
     rows = model.task.encode(_texts(count, seed))
-    return Calibration(rows, _targets(model, tiny_encoder.logits(model, rows)))
+    return Calibration(rows, _targets(tiny_encoder.outputs(model, rows)))
 
 
-def _judged(model: Model, count: int, seed: int) -> SplitRows:
+def _judged(model: Model, count: int, seed: int) -> Split:
     texts = _texts(count, seed)
     rows = model.task.encode(texts)
-    logits = tiny_encoder.logits(model, rows)
-    return SplitRows(texts, rows, _targets(model, logits), logits)
+    outputs = tiny_encoder.outputs(model, rows)
+    return Split(texts, rows, _targets(outputs), outputs)

@@ -8,10 +8,12 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from miaotui.models.encoder import Encoder
 from miaotui.models.model import Calibration, Model
-from miaotui.models.observe import padded
+from miaotui.models.observe import padded, read
 from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape
 from miaotui.tasks.base import EncodedRows, encoded_rows
-from miaotui.tasks.text_classification import Problem, text_classification
+from miaotui.tasks.outputs import Outputs, one_a_row
+from miaotui.tasks.problems import Problem
+from miaotui.tasks.text_classification import TextClassification
 
 VOCAB = 64
 
@@ -48,7 +50,7 @@ def model(
     tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     names = [f"label {i}" for i in range(labels)]
-    return Model(encoder.eval(), text_classification(tokenizer, names, problem, 64), "bert")
+    return Model(encoder.eval(), TextClassification.of(tokenizer, names, problem, 64), "bert")
 
 
 def rows(count: int, seed: int = 0) -> EncodedRows:
@@ -59,12 +61,18 @@ def rows(count: int, seed: int = 0) -> EncodedRows:
 
 def calibration(rows: int = 40, seed: int = 1) -> Calibration:
     encoded = globals()["rows"](rows, seed)
-    return Calibration(encoded, np.random.default_rng(seed).integers(0, 2, rows))
+    return Calibration(encoded, one_a_row(np.random.default_rng(seed).integers(0, 2, rows)))
 
 
 def logits(model: Model, rows: EncodedRows) -> np.ndarray:
+    return outputs(model, rows).values
+
+
+def outputs(model: Model, rows: EncodedRows) -> Outputs:
+    """What the encoder says, by padding all rows to the longest."""
     with torch.inference_mode():
-        return model.encoder(*padded(rows, list(range(len(rows)))))[:, 0].numpy()
+        found = model.encoder(*padded(rows, list(range(len(rows)))))
+    return Outputs(found[read(rows)].numpy(), rows.readout_starts)
 
 
 def states(model: Model, rows: EncodedRows) -> np.ndarray:

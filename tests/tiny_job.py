@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from miaotui.models.load import find_model, load_model
-from miaotui.models.observe import padded
+from miaotui.models.observe import padded, read
 from miaotui.tasks.base import Text
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.outputs import Outputs
+from miaotui.tasks.problems import Problem
 from tiny import SENTENCES
 
 NOISE = 0.1
@@ -38,7 +39,7 @@ def write_rows(path: Path, folder: Path, count: int, pairs: bool = False, seed: 
     model = load_model(find_model(str(folder)))
     chosen = texts(count, pairs, seed)
     encoded = model.task.encode(chosen)
-    answers = model.task.answers(logits_of(model, encoded))
+    answers = model.task.answers(chosen, encoded, outputs_of(model, encoded))
     draw = np.random.default_rng(seed)
     with path.open("w", encoding="utf-8", newline="") as written:
         writer = csv.writer(written)
@@ -55,7 +56,7 @@ def write_rows(path: Path, folder: Path, count: int, pairs: bool = False, seed: 
     return path
 
 
-def logits_of(model: Any, encoded: Any) -> np.ndarray:
+def outputs_of(model: Any, encoded: Any) -> Outputs:
     import torch
 
     found = []
@@ -63,11 +64,11 @@ def logits_of(model: Any, encoded: Any) -> np.ndarray:
         for part in encoded.chunks(256):
             if model.has_adapter:
                 batch = padded(part, list(range(len(part))))
-                found.append(model.encoder(*batch)[:, 0].numpy())
+                found.append(model.encoder(*batch)[read(part)].numpy())
             else:
                 ids, _, segments, types, _ = padded(part, list(range(len(part))))
                 found.append(model.module(ids, segments, types).numpy())
-    return np.concatenate(found)
+    return Outputs(np.concatenate(found), encoded.readout_starts)
 
 
 def miaotui(

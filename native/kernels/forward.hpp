@@ -221,8 +221,11 @@ static void copy_states(const State& state, const Chunk& chunk, int rows, const 
 static void head(const NetworkView& net, const Chunk& chunk, const State& state, int rows,
                  const Workspace& work, const Team& team) {
   const Input in = input_of(net.dense, state, rows);
-  const State& to = work.context;  // as wide as the widest layer and as the hidden state
+  const bool linear = net.head_kind == HeadKind::linear;
+  // As wide as the widest layer and as the hidden state.
+  const State& to = linear ? state : work.context;
   switch (net.head_kind) {
+    case HeadKind::linear: break;
     case HeadKind::tanh:
       multiply(net.dense, in, team, ToActivated<tanh_of>{to.values, to.stride});
       break;

@@ -291,9 +291,11 @@ int main() {
   for (const std::string& isa : kernels_here())
     for (const auto& [readout, name] :
          {std::pair{Readout::mean, " mean"}, {Readout::every, " every"}, {Readout::first, ""}})
-      for (const HeadKind head : {HeadKind::tanh, HeadKind::none}) {
+      for (const HeadKind head : {HeadKind::tanh, HeadKind::linear, HeadKind::none}) {
         const auto encoder = network(isa, 72, 32, Format::bf16, readout, head);
-        test_same_bits(*encoder, isa + name + (head == HeadKind::none ? " without a head" : ""));
+        test_same_bits(*encoder, isa + name + (head == HeadKind::none     ? " without a head"
+                                                     : head == HeadKind::linear ? " with a linear head"
+                                                                                : ""));
         ++tested;
       }
   for (const std::string& isa : kernels_here())

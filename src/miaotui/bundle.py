@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float32
-from numpy import ndarray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -28,21 +25,24 @@ from miaotui.errors import (
 )
 from miaotui.hardware import Machine, computes_bf16, probe
 from miaotui.predictor import Predictor
-from miaotui.tasks.base import EncodedRows
-from miaotui.tasks.text_classification import open_task
+from miaotui.tasks.base import EncodedRows, rows_from_arrays, rows_to_arrays
+from miaotui.tasks.outputs import Outputs
+from miaotui.tasks.saved import open_task
 
-FORMAT = 2
-"""2: the stages of a cascade lie in stages/, before in first/."""
+FORMAT = 3
+"""2: the stages of a cascade lie in stages/, before in first/. 3: a cascade names its confidence,
+rows their readouts; 2 can still be read."""
+_OLDEST = 2
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.safetensors"
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Rows with the logits they got where the bundle was made."""
+    """Rows with the outputs they got where the bundle was made."""
 
     rows: EncodedRows
-    logits: Float32[ndarray, "rows labels"]
+    outputs: Outputs
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def read_bundle(folder: str | Path) -> Bundle:
             f"{root} has format {manifest['format']}, this miaotui reads up to {FORMAT}; "
             "install a newer miaotui"
         )
-    if manifest["format"] < FORMAT and "first.json" in manifest.get("files", ()):
+    if manifest["format"] < _OLDEST and "first.json" in manifest.get("files", ()):
         raise BundleError(f"{root} is a cascade of an older miaotui; run miaotui optimize again")
     if manifest.get("digest") != _digest(manifest):
         raise BundleError(f"{path} was changed after it was written; write the bundle again")
@@ -196,8 +196,9 @@ def _check_files(root: Path, files: Mapping[str, str]) -> None:
             raise BundleError(f"{root}: {name} was changed after it was written (SHA-256 differs)")
 
 
-def open_bundle(bundle: Bundle, cores: int | None = None) -> Predictor:
-    """The predictor of a checked bundle, on at most the cores it was made for or those given."""
+def open_bundle(bundle: Bundle, cores: int | None = None, detailed: bool = False) -> Predictor:
+    """The predictor of a checked bundle, on at most the cores it was made for or those given.
+    `detailed` answers leave nothing out."""
     machine = probe()
     try:
         engine = engine_adapter.validate_python(bundle.manifest["engine"])
@@ -216,7 +217,8 @@ def open_bundle(bundle: Bundle, cores: int | None = None) -> Predictor:
     except MiaotuiError:
         session.close()
         raise
-    return Predictor(task, session, bundle.differences(machine))
+    shown = task.detailed() if detailed else task
+    return Predictor(shown, session, bundle.differences(machine))
 
 
 def longest_row(manifest: Mapping[str, Any]) -> int:
@@ -224,25 +226,22 @@ def longest_row(manifest: Mapping[str, Any]) -> int:
     return int(manifest.get("longest_row") or max(map(int, manifest["lengths"]), default=1))
 
 
-def load(folder: str | Path, cores: int | None = None) -> Predictor:
-    """Opens the bundle in `folder`; its `warnings` say what differs from where it was measured."""
-    return open_bundle(read_bundle(folder), cores)
+def load(folder: str | Path, cores: int | None = None, detailed: bool = False) -> Predictor:
+    """Opens the bundle in `folder`; its `warnings` say what differs from where it was measured.
+    `detailed` answers leave nothing out: of a tagger every word."""
+    return open_bundle(read_bundle(folder), cores, detailed)
 
 
 def write_golden(folder: Path, golden: Golden) -> None:
-    rows = golden.rows
-    types = np.zeros_like(rows.ids) if rows.type_ids is None else rows.type_ids
-    arrays = {"ids": rows.ids, "starts": rows.starts, "types": types, "logits": golden.logits}
-    save_file(
-        {name: np.ascontiguousarray(a) for name, a in arrays.items()}, str(folder / GOLDEN_FILE)
-    )
+    arrays = {**rows_to_arrays(golden.rows), "logits": golden.outputs.values}
+    save_file(arrays, str(folder / GOLDEN_FILE))
 
 
 def _read_golden(path: Path) -> Golden:
     try:
         arrays = load_file(str(path))
-        types = arrays["types"] if arrays["types"].any() else None
-        return Golden(EncodedRows(arrays["ids"], arrays["starts"], types), arrays["logits"])
+        rows = rows_from_arrays(arrays)
+        return Golden(rows, Outputs(arrays["logits"], rows.readout_starts))
     except (SafetensorError, KeyError) as error:
         raise BundleError(f"{path} is damaged: {error}") from error
 

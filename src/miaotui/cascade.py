@@ -3,19 +3,21 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from miaotui.drift import Drift, RecentShare, drift
 from miaotui.engines import Engine
 from miaotui.engines.base import RowRunner
-from miaotui.errors import BundleError, RecipeError
+from miaotui.errors import BundleError
 from miaotui.tasks.base import EncodedRows
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.confidence import confidence
+from miaotui.tasks.outputs import Outputs
+from miaotui.tasks.task import ConfidenceName
 
 ENGINE_FOLDER = "engine"
 STAGES_FILE = "stages.json"
@@ -24,8 +26,8 @@ _MOST_KNOTS, _LEAST_ROWS_A_KNOT = 16, 12
 
 
 class ErrorCurve(BaseModel):
-    """The error that an answer of a regression is likely to have, by the answer itself: linear
-    between the knots, constant beyond them."""
+    """The error that an answer in numbers is likely to have, by the answer itself: linear between
+    the knots, constant beyond them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,7 +61,7 @@ class Stage(BaseModel):
     """An earlier stage, on disk: its engine, and the confidence from which its answer stands.
 
     `answered` is the share of test rows that it answered of those that reached it, where the bundle
-    was made. A regression's confidence is `curve`'s.
+    was made. Confidence in numbers is minus the error that `curve` expects.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,17 +77,31 @@ class Stages(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    problem: Problem
+    confidence: ConfidenceName
     stages: tuple[Stage, ...] = Field(min_length=1)
     test_rows: int = Field(default=0, ge=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_before(cls, facts: Any) -> Any:
+        """In bundles of format 2 the problem stood for the confidence that follows from it."""
+        if isinstance(facts, dict) and "problem" in facts:
+            facts = dict(facts)
+            facts["confidence"] = _OF_PROBLEMS.get(facts.pop("problem"))
+        return facts
+
     @model_validator(mode="after")
     def _sure_by(self) -> Self:
-        if any(
-            (stage.curve is None) == (self.problem is Problem.REGRESSION) for stage in self.stages
-        ):
-            raise ValueError("the stages of a regression, and no others, have a curve")
+        if any((s.curve is None) == (self.confidence == "expected-error") for s in self.stages):
+            raise ValueError("stages that go by the expected error, and no others, have a curve")
         return self
+
+
+_OF_PROBLEMS = {
+    "single_label": "margin",
+    "multi_label": "nearest-decision",
+    "regression": "expected-error",
+}
 
 
 class Cascade(RowRunner):
@@ -98,11 +114,11 @@ class Cascade(RowRunner):
         """As on disk."""
         self._recent = RecentShare()
 
-    def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
-        """Logits of every row, from whichever stage answered it."""
-        logits, answered_by = self._run(rows)
+    def run(self, rows: EncodedRows) -> Outputs:
+        """Outputs of every row, from whichever stage answered it."""
+        outputs, answered_by = self._run(rows)
         self._recent.add(len(rows), int((answered_by == 0).sum()))
-        return logits
+        return outputs
 
     def answered_by(self, rows: EncodedRows) -> ndarray:
         """The number of the stage that answers each row, from 0; no part of what `drift` sees."""
@@ -124,40 +140,34 @@ class Cascade(RowRunner):
         for runner in (*self._earlier, self._last):
             runner.close()
 
-    def _run(self, rows: EncodedRows) -> tuple[Float32[ndarray, "rows labels"], ndarray]:
+    def _run(self, rows: EncodedRows) -> tuple[Outputs, Int64[ndarray, " rows"]]:
         """Each stage gets the rows that no earlier one was sure of."""
-        logits = self._earlier[0].run(rows)
+        outputs = self._earlier[0].run(rows)
         answered_by = np.zeros(len(rows), dtype=np.int64)
         waiting = np.arange(len(rows))
         later = (*self._earlier[1:], self._last)
         for number, (stage, runner) in enumerate(zip(self.facts.stages, later, strict=True), 1):
-            waiting = waiting[~self._sure(stage, logits[waiting])]
+            waiting = waiting[~self._sure(stage, outputs.select(waiting))]
             if not len(waiting):
                 break
             answered_by[waiting] = number
-            logits[waiting] = runner.run(rows.select(waiting))
-        return logits, answered_by
+            places, _ = outputs.places(waiting)
+            outputs.values[places] = runner.run(rows.select(waiting)).values
+        return outputs, answered_by
 
-    def _sure(self, stage: Stage, logits: Float32[ndarray, "rows labels"]) -> Bool[ndarray, " r"]:
-        if not len(logits):
+    def _sure(self, stage: Stage, outputs: Outputs) -> Bool[ndarray, " rows"]:
+        if not len(outputs):
             return np.zeros(0, dtype=bool)
-        return confidence(self.facts.problem, logits, stage.curve) >= stage.threshold
+        return stage_confidence(self.facts.confidence, outputs, stage.curve) >= stage.threshold
 
 
-def confidence(
-    problem: Problem, logits: Float32[ndarray, "rows labels"], curve: ErrorCurve | None = None
+def stage_confidence(
+    name: ConfidenceName, outputs: Outputs, curve: ErrorCurve | None
 ) -> Float32[ndarray, " rows"]:
-    """How far each row is from another answer: the log odds of its best label over the next one,
-    or of the label decision nearest to even; for a regression minus the error that it is likely to
-    have. A regression without a curve is a RecipeError."""
-    if problem is Problem.REGRESSION:
-        if curve is None:
-            raise RecipeError("a cascade of a regression needs the error of its answers")
-        return -curve.predict(logits[:, 0]).astype(np.float32)
-    if problem is Problem.MULTI_LABEL:
-        return np.abs(logits).min(axis=1)  # type: ignore[no-any-return]
-    best = np.sort(logits, axis=1)
-    return best[:, -1] - best[:, -2]  # type: ignore[no-any-return]
+    """How sure a stage is of each row: minus the error that its curve expects, if it has one."""
+    if curve is None:
+        return confidence(name, outputs)
+    return -curve.predict(outputs.values[:, 0]).astype(np.float32)
 
 
 def stage_folder(folder: Path, number: int) -> Path:

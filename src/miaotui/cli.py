@@ -17,8 +17,8 @@ from miaotui.errors import BudgetError, MiaotuiError, first_fault
 from miaotui.quiet import silence_telemetry
 
 if TYPE_CHECKING:
-    from miaotui.data.rows import Columns
-    from miaotui.tasks.base import Text
+    from miaotui.data.columns import Columns
+    from miaotui.predictor import Predictor
 
 app = typer.Typer(
     help="Makes a fine-tuned transformer as fast as this machine allows, with proof.",
@@ -35,6 +35,9 @@ TextColumn = Annotated[str | None, typer.Option("--text-column")]
 PairColumn = Annotated[str | None, typer.Option("--pair-column")]
 LabelColumn = Annotated[str | None, typer.Option("--label-column")]
 BundleFolder = Annotated[Path, typer.Argument(help="a bundle's folder")]
+TaskName = Annotated[
+    str | None, typer.Option("--task", help="as text-classification or ner; usually inferred")
+]
 Revision = Annotated[str | None, typer.Option("--revision", help="commit of a hub id")]
 
 
@@ -76,7 +79,7 @@ def _print(document: Any) -> None:
 
 
 def _columns(text: str | None, pair: str | None, label: str | None) -> "Columns":
-    from miaotui.data.rows import Columns
+    from miaotui.data.columns import Columns
 
     return Columns(text, pair, label)
 
@@ -117,6 +120,7 @@ def finetune(  # noqa: PLR0913  (the settings of a verb)
     pair_column: PairColumn = None,
     label_column: LabelColumn = None,
     revision: Revision = None,
+    task: TaskName = None,
     as_json: Json = False,
 ) -> None:
     """Fine-tune an encoder on labelled rows; its held-out rows are remembered in splits.json."""
@@ -127,10 +131,12 @@ def finetune(  # noqa: PLR0913  (the settings of a verb)
     settings = FineTuning(epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed)
     columns = _columns(text_column, pair_column, label_column)
     with steps_bar("fine-tuning") as progress:
-        done = run(model, data, out, settings, columns, revision, progress)
+        done = run(model, data, out, settings, columns, revision, task, progress)
     if as_json:
         _print(asdict(done) | {"folder": str(done.folder)})
     else:
+        for note in done.notes:
+            _say(note)
         _say(f"{done.folder}: {done.metric} {done.validation:.4f} on the validation rows")
 
 
@@ -144,6 +150,7 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
     test: Annotated[Path | None, typer.Option("--test", help="rows to test on")] = None,
     unlabelled: Annotated[Path | None, typer.Option(help="texts to distil on")] = None,
     max_drop: Annotated[str, typer.Option(help="as 1% or 0.01, in the metric's units")] = "1%",
+    task: TaskName = None,
     metric: str | None = None,
     objective: Objective = Objective.THROUGHPUT,
     target_p99: Annotated[str | None, typer.Option(help="as 5ms")] = None,
@@ -183,6 +190,7 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
         rows=RowsOptions(data, selection, test, unlabelled, columns, seed),
         out=out,
         budget=budget,
+        task=task,
         metric=metric,
         engines=tuple(name.strip() for name in engines.split(",")) if engines else None,
         cores=cores,
@@ -225,7 +233,7 @@ def bench(
 
 @app.command()
 @verb
-def predict(
+def predict(  # noqa: PLR0913  (the settings of a verb)
     bundle: BundleFolder,
     texts: Annotated[list[str] | None, typer.Argument(help="texts to answer")] = None,
     file: Annotated[Path | None, typer.Option("--file", help="rows to answer")] = None,
@@ -233,28 +241,35 @@ def predict(
     workers: Annotated[
         int | None, typer.Option(min=1, help="processes that share the cores")
     ] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="of a tagger: every word too")] = False,
     text_column: TextColumn = None,
     pair_column: PairColumn = None,
+    _as_json: Annotated[bool, typer.Option("--json", help="as it is always")] = True,
 ) -> None:
     """Answer texts, one JSON line each as they are ready."""
-    from miaotui.bundle import load
+    from miaotui.bundle import load, read_bundle
+    from miaotui.tasks.saved import open_task
     from miaotui.workers import Workers
 
-    wanted: list[Text] = list(texts or [])
+    wanted = list[Any](texts or [])
     if file is not None:
-        from miaotui.data.rows import load_rows
-
-        wanted += load_rows(file, _columns(text_column, pair_column, None), labelled=False).texts
+        kind = type(open_task(read_bundle(bundle).folder))
+        columns = _columns(text_column, pair_column, None)
+        wanted += kind.read_rows(file, columns, labelled=False).texts
     if not wanted:
         raise BudgetError("nothing to predict; give texts, or rows with --file")
-    predictor = Workers(bundle, workers, cores) if workers else load(bundle, cores)
+    if workers:
+        predictor: Workers | Predictor = Workers(bundle, workers, cores, detailed=tokens)
+    else:
+        predictor = load(bundle, cores, detailed=tokens)
     for warning in predictor.warnings:
         _say(f"warning: {warning}")
     cut = 0
     with predictor:
         for text, answer in zip(wanted, predictor.stream(wanted), strict=True):
             cut += answer.truncated
-            line = {"text": text} | {k: v for k, v in asdict(answer).items() if v != ()}
+            shown = list(text) if isinstance(text, tuple) else str(text)
+            line = {"text": shown} | answer.as_json()
             sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
             sys.stdout.flush()
         shift = predictor.drift()

@@ -12,17 +12,16 @@ from safetensors.numpy import load_file
 from miaotui.cascade import open_stages
 from miaotui.engines import engine_adapter
 from miaotui.hardware import peak_memory_bytes
-from miaotui.tasks.base import EncodedRows
+from miaotui.tasks.base import rows_from_arrays
 
 
 def served_bytes(facts: str, rows: str) -> int:
     """Opens what lies in a folder and answers the rows of a safetensors file."""
     given, arrays = json.loads(facts), load_file(rows)
     engine = engine_adapter.validate_python(given["engine"])
-    types = arrays["types"] if arrays["types"].any() else None
     runner = open_stages(engine, Path(given["folder"]), given["cores"])
     runner.warm_up(given["longest_row"])
-    runner.run(EncodedRows(arrays["ids"], arrays["starts"], types))
+    runner.run(rows_from_arrays(arrays))
     return peak_memory_bytes()
 
 

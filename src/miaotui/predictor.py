@@ -4,12 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Self
 
-from jaxtyping import Float32
-from numpy import ndarray
-
 from miaotui.drift import Drift
 from miaotui.engines.base import RowRunner
-from miaotui.tasks.base import Answer, EncodedRows, Task, Text
+from miaotui.tasks.base import EncodedRows, Text
+from miaotui.tasks.outputs import Outputs
+from miaotui.tasks.task import Answer, Task
 
 
 class Predictor:
@@ -25,13 +24,13 @@ class Predictor:
         """One answer a text, in order."""
         if isinstance(texts, str):
             raise TypeError('a predictor takes a list of texts: predictor(["..."])')
-        return self.answers(self.task.encode(texts))
+        if not len(texts):
+            return []
+        rows = self.task.encode(texts)
+        return list(self.task.answers(texts, rows, self.outputs(rows)))
 
-    def answers(self, rows: EncodedRows) -> list[Answer]:
-        """One answer a row."""
-        return self.task.answers(self.logits(rows), rows.truncated) if len(rows) else []
-
-    def logits(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
+    def outputs(self, rows: EncodedRows) -> Outputs:
+        """What the model gives of encoded rows."""
         return self.session.run(rows)
 
     def stream(self, texts: Iterable[Text], rows: int = 1024) -> Iterator[Answer]:

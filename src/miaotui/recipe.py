@@ -7,18 +7,12 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from typing_extensions import TypeIs
 
 from miaotui.engines import ENGINES, Engine
 from miaotui.errors import RecipeError
-from miaotui.techniques import (
-    TECHNIQUES,
-    BFloat16,
-    DropLayers,
-    Int8Dynamic,
-    Int8Static,
-    PruneStructure,
-    Technique,
-)
+from miaotui.models.precision import Kind
+from miaotui.techniques import TECHNIQUES, Technique
 from miaotui.training.settings import Distillation
 
 
@@ -35,7 +29,14 @@ Step = Annotated[
     Annotated[Technique, Tag("technique")] | Annotated[Distillation, Tag("recovery")],
     Discriminator(_step_kind),
 ]
-Quantization = Int8Dynamic | Int8Static | BFloat16
+
+
+def is_training(step: Step) -> TypeIs[Distillation]:
+    """Whether a step trains; any other is a technique."""
+    return step.trains
+
+
+_FLOATS = (Kind.FP32, Kind.BF16)
 _MOST_EARLIER_STAGES = 2
 
 
@@ -75,7 +76,7 @@ class Recipe(BaseModel):
     @property
     def title(self) -> str:
         """The recipe in a few words, for progress and tables."""
-        steps = [_step_title(step) for step in self.steps]
+        steps = [step.title for step in self.steps]
         own = " + ".join([*steps, self.engine.title])
         first = "".join(f"[{s.recipe.title}] for {s.answers:.0%}, then " for s in self.stages)
         return f"{first}[{own}]" if first else own
@@ -93,28 +94,20 @@ class Recipe(BaseModel):
     @property
     def is_float(self) -> bool:
         """Whether it is the model as it was, computed in fp32 or bf16."""
-        return not self.stages and all(isinstance(step, BFloat16) for step in self.steps)
+        return not self.stages and all(step.quantizes in _FLOATS for step in self.steps)
 
     @property
     def shaping(self) -> tuple[Step, ...]:
         """The steps that change weights or shapes: all but quantization."""
-        return tuple(s for s in self.steps if not isinstance(s, Quantization))
+        return tuple(step for step in self.steps if step.quantizes is None)
 
     @property
-    def quantizing(self) -> tuple[Quantization, ...]:
+    def quantizing(self) -> tuple[Technique, ...]:
         """The steps that choose a precision; they come last, whatever their place."""
-        return tuple(s for s in self.steps if isinstance(s, Quantization))
+        return tuple(s for s in self.steps if not is_training(s) and s.quantizes is not None)
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _step_title(step: Any) -> str:
-    if isinstance(step, PruneStructure):
-        return f"prune {step.keep_time:.0%}"
-    if isinstance(step, DropLayers):
-        return f"layers {len(step.keep)}"
-    return str(getattr(step, "name", None) or step.kind)
 
 
 def read_recipe(path: Path) -> Recipe:

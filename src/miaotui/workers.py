@@ -13,15 +13,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
 from miaotui import errors
+from miaotui.data.inputs import Text, Words
 from miaotui.drift import Drift, merged
 from miaotui.errors import BudgetError, EngineFailed, MiaotuiError
 from miaotui.hardware import usable_core_numbers
-from miaotui.tasks.base import Answer, Text
+from miaotui.tasks import DEFAULT_TASK, TASKS, Task
+from miaotui.tasks.task import Answer
 
 ATTEMPTS = 3
 """Processes that the same texts may cost before they are given up."""
@@ -39,9 +42,11 @@ class Workers:
     context, it is closed at the end, and killed where an error or Ctrl-C ends it.
     """
 
-    def __init__(self, folder: str | Path, workers: int, cores: int | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, workers: int, cores: int | None = None, detailed: bool = False
+    ) -> None:
         shares = _shares(usable_core_numbers(cores), workers)
-        self._processes = [_Process(Path(folder), share) for share in shares]
+        self._processes = [_Process(Path(folder), share, detailed) for share in shares]
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(workers, "miaotui-worker")
         self._closed = False
@@ -166,10 +171,12 @@ class _Died(Exception):  # noqa: N818  (it is caught where it is raised, and rea
 class _Process:
     """One child: started at once, ready when it says so, started again where it died."""
 
-    def __init__(self, folder: Path, cores: Sequence[int]) -> None:
+    def __init__(self, folder: Path, cores: Sequence[int], detailed: bool) -> None:
         numbers = ",".join(map(str, cores))
-        self._command = [*_CHILD, str(folder.absolute()), numbers]
+        more = ("detailed",) if detailed else ()
+        self._command = [*_CHILD, str(folder.absolute()), numbers, *more]
         self.drift: Drift | None = None
+        self._task: type[Task] = DEFAULT_TASK
         self.start()
 
     @property
@@ -186,13 +193,15 @@ class _Process:
     def wait_until_ready(self) -> list[str]:
         """The bundle's warnings; an error of ours that the child tells is raised here."""
         try:
-            return list(self._read()["warnings"])
+            told = self._read()
         except _Died as death:
             raise EngineFailed(f"a worker ended before it was ready: {death}") from death
+        self._task = TASKS[told["task"]]
+        return list(told["warnings"])
 
     def answer(self, texts: list[Text]) -> list[Answer]:
         try:
-            self._to.write(json.dumps(texts).encode() + b"\n")
+            self._to.write(json.dumps(list(map(_told, texts))).encode() + b"\n")
             self._to.flush()
         except OSError:
             raise _Died(self._cause()) from None
@@ -200,7 +209,7 @@ class _Process:
             raise _Died("it had died before") from None
         told = self._read()
         self.drift = None if told["drift"] is None else Drift(**told["drift"])
-        return [Answer(**{**each, "labels": tuple(each["labels"])}) for each in told["answers"]]
+        return [self._task.read_answer(each) for each in told["answers"]]
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -238,6 +247,11 @@ class _Process:
         for pipe in (self._to, self._from):
             with suppress(OSError):  # what could not be sent to a child that died
                 pipe.close()
+
+
+def _told(text: Text) -> object:
+    """As JSON has it; see `worker_process`."""
+    return asdict(text) if isinstance(text, Words) else text
 
 
 def _error(kind: str, message: str) -> MiaotuiError:

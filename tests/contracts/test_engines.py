@@ -21,7 +21,7 @@ from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, Padded
 from miaotui.engines.onnx_files import quantize_dynamically, trace
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable
 from miaotui.models.encoder import Encoder
-from miaotui.models.model import Model, PaddedClassifier, linears
+from miaotui.models.model import Model, PaddedModel, linears
 from miaotui.models.observe import padded
 from miaotui.models.precision import Kind, LinearPrecision, Precision
 from miaotui.models.shape import HeadKind, Readout
@@ -389,7 +389,7 @@ class Undecided(nn.Module):
 
 def test_a_module_that_cannot_be_exported_is_said_so() -> None:
     with pytest.raises(EngineFailed, match="torch cannot export this model to ONNX"):
-        trace(PaddedClassifier(Undecided(), takes_types=False).eval())
+        trace(PaddedModel(Undecided(), takes_types=False).eval())
 
 
 WITHOUT_TORCH = """
@@ -402,7 +402,7 @@ from miaotui.engines.layouts import Packed
 from miaotui.predictor import Predictor
 from miaotui.paths import CACHE_VARIABLE
 from miaotui.tasks.base import encoded_rows
-from miaotui.tasks.text_classification import open_task
+from miaotui.tasks.saved import open_task
 packed = {"layout": Packed(batch=2, block_tokens=32, block_rows=4)}
 engine = ENGINES[sys.argv[1]](**({} if sys.argv[1] == "native" else packed))
 print(engine.open(Path(sys.argv[2]), 1).run(encoded_rows([[5, 6, 7], [8], [9, 10]])).shape)
@@ -462,6 +462,6 @@ def test_first_states_are_read_out_without_a_head(model: Model, name: str, tmp_p
 
 @each_batched
 def test_what_an_engine_cannot_read_out_is_refused(model: Model, name: str, tmp_path: Path) -> None:
-    every = read_out(model, Readout.EVERY, HeadKind.TANH)
+    every = read_out(model, Readout.TOKENS, HeadKind.TANH)
     with pytest.raises(EngineUnavailable, match=f"{name} cannot read out every; it can first"):
         ENGINES[name]().build(every, None, tmp_path)

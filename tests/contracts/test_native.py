@@ -174,7 +174,7 @@ def test_scores_beyond_what_an_exponential_holds(
 
 
 @pytest.mark.parametrize("layers", [UNEVEN, ()])
-@pytest.mark.parametrize(("readout", "head"), [(Readout.MEAN, "none"), (Readout.EVERY, "gelu")])
+@pytest.mark.parametrize(("readout", "head"), [(Readout.MEAN, "none"), (Readout.TOKENS, "gelu")])
 def test_means_and_every_token_are_read_out(
     readout: Readout, head: str, layers: tuple[LayerShape, ...], opened: Opened
 ) -> None:

@@ -29,7 +29,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from miaotui.engines.native import HEADER_FILE, TENSORS_FILE, NativeEngine
 from miaotui.errors import BundleError, EngineFailed
 from miaotui.tasks.base import encoded_rows
-from miaotui.tasks.text_classification import Problem, text_classification
+from miaotui.tasks.problems import Problem
+from miaotui.tasks.text_classification import TextClassification
 
 ROWS = encoded_rows([[1, 5, 2], [1], [3] * 40, []])
 NUMBERS = (0, -1, 1, 2, 3, 31, 63, 64, 65, 1 << 16, (1 << 16) + 1, 1 << 31, 1 << 63, -(1 << 40))
@@ -170,7 +171,7 @@ def spoil_bytes(draw: random.Random, data: bytes) -> bytes:
 def random_tokenizer(draw: random.Random) -> str:
     """Texts and pairs by a WordPiece tokenizer of random pieces and settings: ours, and stock."""
     tokenizer = wordpiece(draw)
-    task = text_classification(
+    task = TextClassification.of(
         tokenizer, ["no", "yes"], Problem.SINGLE_LABEL, draw.choice([6, 7, 12, 40, 512])
     )
     if task._native is None:

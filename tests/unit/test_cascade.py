@@ -21,7 +21,7 @@ from miaotui.drift import RECENT_ROWS, drift, merged
 from miaotui.engines.layouts import Packed, Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.errors import BundleError, RecipeError
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.problems import Problem
 from tiny_runner import Noted
 
 ROWS = tiny_encoder.rows(60)

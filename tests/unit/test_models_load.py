@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from miaotui.errors import ModelError
 from miaotui.models.load import find_model, load_config, load_model, longest_row, save_model
 from miaotui.models.model import Model
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.problems import Problem
 from tiny import MAX_TOKENS, UNKNOWN, save_tiny, tiny_model
 
 

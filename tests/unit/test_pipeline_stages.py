@@ -4,18 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy import ndarray
 
 from miaotui.cascade import Cascade, Stage, Stages, read_stages, write_stages
 from miaotui.engines.base import RowRunner
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.pipeline.stages import StageRows, measure_stages, record_stages, sentence
-from miaotui.search.context import SplitRows
+from miaotui.measure.judge import Split, judge_for
 from miaotui.tasks.base import EncodedRows, encoded_rows
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.outputs import Outputs, one_a_row
+import tiny_encoder
 
 STAGE = Stage(engine=OnnxRuntimeEngine(), threshold=1.0)
-FACTS = Stages(problem=Problem.SINGLE_LABEL, stages=(STAGE, STAGE))
+FACTS = Stages(confidence="margin", stages=(STAGE, STAGE))
 ROWS = encoded_rows([[number] for number in range(100)])
 
 
@@ -25,9 +25,9 @@ class Knows(RowRunner):
     def __init__(self, rows: int) -> None:
         self._rows = rows
 
-    def run(self, rows: EncodedRows) -> ndarray:
+    def run(self, rows: EncodedRows) -> Outputs:
         sure = np.where(rows.ids < self._rows, 2.0, 0.5)
-        return np.stack([sure, np.zeros(len(rows))], axis=1).astype(np.float32)
+        return one_a_row(np.stack([sure, np.zeros(len(rows))], axis=1).astype(np.float32))
 
     def close(self) -> None: ...
 
@@ -39,9 +39,9 @@ def test_each_stage_is_judged_by_the_rows_that_it_answered() -> None:
     """60 rows for the first, all right; 30 for the second, a third wrong; 10 are too few."""
     targets = np.zeros(100, dtype=np.int64)
     targets[60:70] = 1
-    logits = CASCADE.run(ROWS)
-    test = SplitRows([""] * 100, ROWS, targets, logits)
-    found = measure_stages(CASCADE, test, logits, "accuracy")
+    outputs = CASCADE.run(ROWS)
+    test = Split([""] * 100, ROWS, one_a_row(targets), outputs)
+    found = measure_stages(CASCADE, test, outputs, judge_for(tiny_encoder.model().task))
     assert found == [StageRows(60, 1.0), StageRows(30, pytest.approx(2 / 3)), StageRows(10, None)]
     assert sentence(found, "accuracy") == (
         "a cascade: its first stage answers 60% (accuracy 1.000) of the test rows, "

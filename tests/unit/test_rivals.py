@@ -14,7 +14,7 @@ from miaotui.engines.base import Session
 from miaotui.engines.layouts import Batch
 from miaotui.hardware import probe
 from miaotui.models.load import find_model, load_config, load_transformers
-from miaotui.models.model import PaddedClassifier
+from miaotui.models.model import PaddedModel
 from miaotui.rivals import MORE_RIVALS, RIVALS, Rival, StockModel
 from miaotui.rivals.opening import at_best_batch, open_rivals
 from miaotui.rivals.torch_compile import TorchCompile
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stock(folder: Path, exports: Path) -> StockModel:
     source = find_model(str(folder))
-    module = PaddedClassifier(load_transformers(source, load_config(source)), True).eval()
+    module = PaddedModel(load_transformers(source, load_config(source)), True).eval()
     return StockModel(module, ROWS, exports, 1)
 
 

@@ -21,7 +21,7 @@ from miaotui.search.sensitivity import (
     with_fallback,
 )
 from miaotui.search.trials import TrialStore
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.problems import Problem
 from miaotui.techniques import BFloat16, DropLayers, Int8Dynamic, Int8Static
 
 QUICK = Effort(round_s=0.02, calls_s=0.1)

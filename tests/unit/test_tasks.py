@@ -7,12 +7,9 @@ import pytest
 
 from miaotui.errors import ModelError
 from miaotui.tasks.base import EncodedRows, encoded_rows, joined
-from miaotui.tasks.text_classification import (
-    Problem,
-    TextClassification,
-    open_task,
-    text_classification,
-)
+from miaotui.tasks.problems import Problem
+from miaotui.tasks.saved import open_task
+from miaotui.tasks.text_classification import TextClassification
 from tiny import tiny_tokenizer
 
 
@@ -22,7 +19,7 @@ def a_task(
     max_tokens: int = 16,
     **tokenizer: bool,
 ) -> TextClassification:
-    return text_classification(tiny_tokenizer(**tokenizer), labels, problem, max_tokens)
+    return TextClassification.of(tiny_tokenizer(**tokenizer), labels, problem, max_tokens)
 
 
 def test_encode_gives_what_the_tokenizer_gives() -> None:
@@ -115,7 +112,7 @@ def test_a_task_leaves_the_tokenizer_it_was_given_alone() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.enable_padding(length=50)
 
-    task = text_classification(tokenizer, ("a", "b"), Problem.SINGLE_LABEL, 8)
+    task = TextClassification.of(tokenizer, ("a", "b"), Problem.SINGLE_LABEL, 8)
 
     assert task.encode(["the film"]).lengths[0] < 50
     assert tokenizer.truncation is None

@@ -8,7 +8,8 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from demand import need_engine
-from miaotui.tasks.text_classification import Problem, TextClassification, text_classification
+from miaotui.tasks.problems import Problem
+from miaotui.tasks.text_classification import TextClassification
 from miaotui.tasks.wordpiece import NativeWordPiece, native_wordpiece
 from tiny import tiny_tokenizer
 
@@ -35,7 +36,7 @@ def random_text(draw: random.Random) -> str:
 
 
 def task_of(tokenizer: Tokenizer, most: int = 40) -> TextClassification:
-    return text_classification(tokenizer, ["no", "yes"], Problem.SINGLE_LABEL, most)
+    return TextClassification.of(tokenizer, ["no", "yes"], Problem.SINGLE_LABEL, most)
 
 
 @pytest.fixture(params=["english", "cased", "accents"])

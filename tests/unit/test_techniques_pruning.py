@@ -19,12 +19,12 @@ from miaotui.models.encoder import BiasOnly
 from miaotui.models.importance import activation_importance, fisher_importance
 from miaotui.models.latency_table import LatencyTable, arithmetic_table
 from miaotui.models.load import find_model, load_model, save_model
-from miaotui.models.loss import row_losses
+from miaotui.models.loss import LOSSES
 from miaotui.models.model import Calibration, Model, copy_of
 from miaotui.models.precision import Precision
 from miaotui.models.shape import LayerShape
 from miaotui.models.surgery import keep_heads_and_neurons, keep_layers
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.problems import Problem
 from miaotui.techniques import LowRank, PruneStructure
 from miaotui.techniques.int8_static import Int8Static
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tiny_encoder
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.problems import Problem
 from miaotui.training.losses import hidden_loss, layer_map, soft_loss
 from miaotui.training.settings import Distillation, FineTuning
 from miaotui.training.teacher import TeacherOutputs, cache_teacher

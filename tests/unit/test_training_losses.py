@@ -9,7 +9,7 @@ import torch
 
 import tiny_encoder
 from miaotui.errors import RecipeError
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.problems import Problem
 from miaotui.training.batches import LengthBatches
 from miaotui.training.losses import hard_loss, layer_map, soft_loss
 from miaotui.training.schedule import Schedule

@@ -10,7 +10,7 @@ import torch
 import tiny_encoder
 from miaotui.errors import RecipeError
 from miaotui.models.encoder import Encoder
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.problems import Problem
 from miaotui.training.losses import soft_loss
 from miaotui.training.settings import Distillation, FineTuning
 from miaotui.training.teacher import cache_teacher

@@ -53,6 +53,9 @@ class Columns:
     label: str | None = None
 
 
+ANY_COLUMNS = Columns()
+
+
 @dataclass(frozen=True)
 class FoundColumns:
     """The columns to read; `pair` is None for single texts and `label` where none is wanted."""

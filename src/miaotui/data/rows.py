@@ -7,31 +7,30 @@ from pathlib import Path
 from jaxtyping import Int64
 from numpy import ndarray
 
-from miaotui.data.columns import Columns, find_columns
+from miaotui.data.columns import ANY_COLUMNS, Columns, find_columns
+from miaotui.data.inputs import Text
 from miaotui.data.label_cells import Label, labels_from_cells, listed_rows
 from miaotui.data.table import Table
 from miaotui.data.tables import read_table
 from miaotui.errors import DataError
-from miaotui.tasks.base import Text
 
-__all__ = ["Columns", "Label", "Rows", "Text", "check_trainable", "load_rows"]
-
-SMALLEST_TRAINABLE = 50
-ANY_COLUMNS = Columns()
+__all__ = ["ANY_COLUMNS", "Columns", "Label", "Rows", "Text", "load_rows"]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts and their labels (None where unlabelled), all texts single or all pairs.
+    """Texts and their labels (None where unlabelled), all texts of one kind.
 
     `label_order` is the order of the classes declared by the file (a `datasets` ClassLabel), in
-    which a model trained on it numbers its outputs; None where the file declares none.
+    which a model trained on it numbers its outputs; None where the file declares none. `notes` say
+    what was put right on reading.
     """
 
     texts: tuple[Text, ...]
     labels: tuple[Label, ...] | None
     source: str
     label_order: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -64,27 +63,6 @@ def load_rows(path: str | Path, columns: Columns = ANY_COLUMNS, labelled: bool =
     where = f"{source}, column {found.label!r}"
     labels = labels_from_cells(table.column(found.label), table.typed, names, where)
     return Rows(texts, labels, source, names)
-
-
-def check_trainable(
-    rows: Rows, minimum: int = SMALLEST_TRAINABLE, regression: bool = False
-) -> None:
-    """Refuses rows that nothing can be trained or judged on: too few, unlabelled, all alike."""
-    if rows.labels is None:
-        raise DataError(f"{rows.source} has no labels; give labelled rows")
-    if len(rows) < minimum:
-        raise DataError(
-            f"{rows.source} has {len(rows)} rows, expected at least {minimum}; label some more"
-        )
-    if len(set(rows.labels)) > 1:
-        return
-    if regression:
-        raise DataError(
-            f"{rows.source}: every label is {rows.labels[0]!r}; give rows with different values"
-        )
-    raise DataError(
-        f"{rows.source} has only one class ({rows.labels[0]!r}); give rows of at least two"
-    )
 
 
 def _texts(table: Table, column: str, source: str) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
+from miaotui.data.inputs import Text
 from miaotui.data.label_cells import Label
 from miaotui.data.rows import Rows
 from miaotui.errors import DataError
-from miaotui.tasks.base import Text
 
 SPLIT_NAMES = ("test", "selection", "validation", "train")
 _PAIR_SEPARATOR = "\x1f"
@@ -88,7 +88,7 @@ def normalise(text: Text) -> str:
     """What makes two texts equal: NFKC, case folded, white space collapsed."""
     if isinstance(text, tuple):
         return _PAIR_SEPARATOR.join(normalise(part) for part in text)
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", str(text)).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
@@ -158,7 +158,7 @@ def _strata(labels: Sequence[Label]) -> list[str]:
 
 
 def _stratum(label: Label) -> str:
-    return repr(sorted(label, key=str)) if isinstance(label, tuple) else str(label)
+    return repr(sorted(set(label), key=str)) if isinstance(label, tuple) else str(label)
 
 
 def _assign(stratum_of: Mapping[str, str], seed: int, fractions: Fractions) -> dict[str, str]:

@@ -24,5 +24,7 @@ ENGINES: dict[str, type[_Any]] = {
     engine.model_fields["name"].default: engine for engine in get_args(_Any)
 }
 engine_adapter: TypeAdapter[_Any] = TypeAdapter(Engine)
+REFERENCE: type[_Any] = next(engine for engine in ENGINES.values() if engine.is_reference)
+"""Runs every model as it is: what others are compared with."""
 
-__all__ = ["ENGINES", "Engine", "engine_adapter"]
+__all__ = ["ENGINES", "REFERENCE", "Engine", "engine_adapter"]

@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from jaxtyping import Float32
@@ -12,12 +13,13 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field
 
 from miaotui.drift import Drift
-from miaotui.engines.layouts import Batch, Layout, Packed, Padded, blank
+from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, Padded, blank
 from miaotui.errors import EngineUnavailable
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
 from miaotui.models.shape import Readout
 from miaotui.tasks.base import EncodedRows
+from miaotui.tasks.outputs import Outputs
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
@@ -32,7 +34,7 @@ class Runner(Protocol):
 class RowRunner(Protocol):
     """Runs encoded rows, whatever is behind it: one session, or a cascade."""
 
-    def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]: ...
+    def run(self, rows: EncodedRows) -> Outputs: ...
 
     def drift(self) -> Drift | None:
         """Of a cascade: whether the rows that come are still like those that were measured. A
@@ -61,46 +63,76 @@ class Session(RowRunner):
         streams: int = 1,
         single: Layout | None = None,
         single_runner: Runner | None = None,
+        reads_tokens: bool = False,
     ) -> None:
         self._runner = runner
         self._layout = layout
         self._single = single or Padded(batch=1)
         self._single_runner = single_runner or runner
+        self._reads_tokens = reads_tokens
         self._pool = ThreadPoolExecutor(streams, "miaotui-stream") if streams > 1 else None
 
-    def run(self, rows: EncodedRows) -> Float32[ndarray, "rows labels"]:
-        """Logits of every row. No rows give an array of shape [0, 0]."""
+    def run(self, rows: EncodedRows) -> Outputs:
+        """Outputs of every readout of every row. No readouts give values of shape [0, 0]."""
         if len(rows) == 1:
             parts = list(self._outputs(self._single_runner, self._single.batches(rows)))
         else:
             parts = list(self._outputs(self._runner, self._layout.batches(rows)))
+        starts = rows.readout_starts
         if not parts:
-            return np.zeros((0, 0), dtype=np.float32)
-        logits = np.empty((len(rows), parts[0][1].shape[-1]), dtype=np.float32)
+            return Outputs(np.zeros((0, 0), dtype=np.float32), starts)
+        outputs = np.empty((starts[-1], parts[0][1].shape[-1]), dtype=np.float32)
         for owners, values in parts:
             taken = owners >= 0
-            logits[owners[taken]] = values[taken]
-        return logits
+            outputs[owners[taken]] = values[taken]
+        return Outputs(outputs, starts)
 
     def _outputs(
         self, runner: Runner, batches: Iterable[Batch]
     ) -> Iterator[tuple[ndarray, ndarray]]:
         def one(batch: Batch) -> tuple[ndarray, ndarray]:
             values = runner(batch)
-            return batch.rows, values.reshape(*batch.rows.shape, values.shape[-1])
+            return batch.owners, values.reshape(*batch.owners.shape, values.shape[-1])
 
         return map(one, batches) if self._pool is None else self._pool.map(one, batches)
 
     def warm_up(self, longest: int) -> None:
         """Runs each fixed shape of a single row once: what is compiled or generated for it
         stays."""
-        for shape in self._single.shapes(longest):
+        for shape in self._single.shapes(longest, self._reads_tokens):
             self._single_runner(blank(shape))
 
     def close(self) -> None:
         """Ends the threads; the session cannot run afterwards."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What an engine's settings may depend on: the machine, and how long the user's rows are.
+
+    `block_tokens` is a packed block's room, `edges` and `single_edges` are the lengths of buckets
+    for many rows and for single ones.
+    """
+
+    machine: Machine
+    cores: int
+    block_tokens: int
+    edges: tuple[int, ...]
+    single_edges: tuple[int, ...]
+
+    @property
+    def weight_bits(self) -> Literal[7, 8]:
+        return 7 if self.machine.saturates_int8 else 8
+
+
+@dataclass(frozen=True)
+class Move:
+    """An engine as it might be set, and the number format that suits it there."""
+
+    engine: "EngineBase"
+    kind: Kind = Kind.FP32
 
 
 class EngineBase(BaseModel, ABC):
@@ -115,6 +147,12 @@ class EngineBase(BaseModel, ABC):
     """Whether a model is lowered in seconds. An engine that takes longer is tried only where it is
     asked for by name, and nothing is pruned against it."""
 
+    is_reference: ClassVar[bool] = False
+    """Whether it runs every model as its library does: what others are compared with."""
+
+    mixes_kinds: ClassVar[bool] = False
+    """Whether each linear may have a number format of its own, bf16 among them."""
+
     name: str
     threads: int | None = Field(default=None, ge=1)
 
@@ -122,6 +160,19 @@ class EngineBase(BaseModel, ABC):
     def title(self) -> str:
         """The engine and how it lays rows out, in a word or two."""
         return self.name
+
+    @classmethod
+    @abstractmethod
+    def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
+        """What to try of this engine first on the untouched model, the most promising ahead."""
+
+    @abstractmethod
+    def refined(self, model: "Model", work: Workload, one_by_one: bool) -> list["EngineBase"]:
+        """Other settings for one that led, for single rows or for many at once."""
+
+    def in_float(self) -> Self:
+        """The same with every number format narrower than fp32 off."""
+        return self
 
     @classmethod
     @abstractmethod
@@ -152,6 +203,17 @@ class BatchedEngine(EngineBase):
     layout: Layout = Field(default_factory=Padded)
     streams: int = Field(default=1, ge=1)
 
+    def refined(self, model: "Model", work: Workload, one_by_one: bool) -> list[EngineBase]:
+        changes = self._single_row_changes(work) if one_by_one else _bulk_changes(model, work)
+        return [self.model_copy(update=change) for change in changes]
+
+    def _single_row_changes(self, work: Workload) -> list[dict[str, object]]:
+        """Single rows are the same in all layouts but buckets."""
+        other = Padded() if isinstance(self.layout, Bucketed) else self.layout
+        layouts: list[Layout] = [Bucketed(batch=16, edges=work.single_edges), other]
+        threads = sorted({1, work.cores})
+        return [{"threads": t, "layout": layout} for t in threads for layout in layouts]
+
     @property
     def title(self) -> str:
         streams = f" x{self.streams}" if self.streams > 1 else ""
@@ -159,7 +221,8 @@ class BatchedEngine(EngineBase):
 
     def check_readout(self, model: "Model", allowed: frozenset[Readout]) -> None:
         """Refuses by name what this engine cannot read out of a row's states."""
-        readout = model.encoder.shape.readout if model.has_adapter else Readout.FIRST
+        usual = Readout.TOKENS if model.task.reads_tokens else Readout.FIRST
+        readout = model.encoder.shape.readout if model.has_adapter else usual
         if readout not in allowed:
             raise EngineUnavailable(
                 f"{self.name} cannot read out {readout}; it can " + ", ".join(sorted(allowed))
@@ -167,7 +230,7 @@ class BatchedEngine(EngineBase):
 
     def check_layout(self, model: "Model") -> None:
         """Refuses by name a layout that the model's family cannot take."""
-        if isinstance(self.layout, Packed) and not model.has_adapter:
+        if isinstance(self.layout, Packed) and not model.can_pack:
             raise EngineUnavailable(
                 f"{model.family} has no adapter, so it cannot be packed; "
                 "use the bucketed or padded layout"
@@ -176,6 +239,25 @@ class BatchedEngine(EngineBase):
     def threads_per_stream(self, cores: int) -> int:
         """Threads of each stream, within the cores given."""
         return max(1, min(self.threads or cores, cores) // self.streams)
+
+
+def usual_layout(model: "Model", work: Workload) -> Layout:
+    """What suits most: packed where the family can be."""
+    if model.can_pack:
+        return Packed(batch=8, block_tokens=work.block_tokens)
+    return Bucketed(edges=work.edges)
+
+
+def _bulk_changes(model: "Model", work: Workload) -> list[dict[str, object]]:
+    tokens = work.block_tokens
+    layouts: list[Layout] = [Bucketed(batch=16, edges=work.edges)]
+    if model.can_pack:
+        packed = [Packed(batch=4, block_tokens=room) for room in (tokens, 2 * tokens)]
+        layouts = [*packed, *layouts]
+    else:
+        layouts.append(Padded(batch=32))
+    streams = (work.cores, 1) if work.cores > 1 else (1,)
+    return [{"streams": s, "layout": layout} for s in streams for layout in layouts]
 
 
 def feeds(batch: Batch, names: Sequence[str]) -> dict[str, ndarray]:

@@ -2,7 +2,8 @@
 
 Every layout makes the same five arrays, so an engine needs one forward: `ids`, `positions` (from 0
 in each row), `segments` (0 is padding, rows count from 1 within their block), `types`, and
-`readout`, the place of each row's first token in its block. `rows` says which row each readout is.
+`readout`, the places in its block of the tokens that are read out: of each row those that it names,
+or its first. `owners` says which of all rows' readouts each is.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +25,7 @@ from miaotui.tasks.base import EncodedRows
 class Batch:
     """Blocks of tokens for one run of an engine; see the module's docstring.
 
-    `rows` is -1 where a readout belongs to no row.
+    `owners` is -1 where a readout belongs to no row.
     """
 
     ids: Int64[ndarray, "blocks tokens"]
@@ -32,7 +33,7 @@ class Batch:
     segments: Int64[ndarray, "blocks tokens"]
     types: Int64[ndarray, "blocks tokens"]
     readout: Int64[ndarray, "blocks readouts"]
-    rows: Int64[ndarray, "blocks readouts"]
+    owners: Int64[ndarray, "blocks readouts"]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -58,15 +59,14 @@ def lay_out(
     readouts: int,
     num_blocks: int | None = None,
 ) -> Batch:
-    """Writes each block's rows one after another; `tokens` and `readouts` are a block's room.
+    """Writes each block's rows one after another; `tokens` and `readouts` are a block's room. With
+    `readouts` of 0 there is as much as the fullest block needs.
 
     All rows at once, by index arithmetic: a loop over rows would take as long as a small model.
     """
     num_blocks = num_blocks or len(blocks)
     shape = (num_blocks, tokens)
     ids, positions, segments, types = (np.zeros(shape, dtype=np.int64) for _ in range(4))
-    readout = np.zeros((num_blocks, readouts), dtype=np.int64)
-    owners = np.full((num_blocks, readouts), -1, dtype=np.int64)
     sizes = np.array([len(block) for block in blocks], dtype=np.int64)
     order = np.array([row for block in blocks for row in block], dtype=np.int64)
     block, place = np.repeat(np.arange(len(blocks)), sizes), _count_up(sizes)
@@ -83,8 +83,32 @@ def lay_out(
     segments.ravel()[np.repeat(first, room) + _count_up(room)] = np.repeat(place + 1, room)
     if rows.type_ids is not None:
         types.ravel()[target] = rows.type_ids[source]
-    readout[block, place], owners[block, place] = start, order
+    readout, owners = _read_out(rows, order, block, start, (num_blocks, readouts))
     return Batch(ids, positions, segments, types, readout, owners)
+
+
+def _read_out(
+    rows: EncodedRows,
+    order: Int64[ndarray, " rows"],
+    block: Int64[ndarray, " rows"],
+    start: Int64[ndarray, " rows"],
+    shape: tuple[int, int],
+) -> tuple[Int64[ndarray, "blocks readouts"], Int64[ndarray, "blocks readouts"]]:
+    """Places within blocks and their owners. Row `order[i]` begins at `start[i]` of its block."""
+    if rows.readouts is None:
+        places, owner, counts = start, order, np.ones(len(order), dtype=np.int64)
+    else:
+        owner, _ = rows.readouts.places(order)
+        counts = rows.readouts.lengths[order]
+        places = rows.readouts.values[owner, 0] + np.repeat(start, counts)
+    home = np.repeat(block, counts)
+    in_block = np.bincount(home, minlength=shape[0])
+    room = shape[1] or max(1, int(in_block.max(initial=1)))
+    readout = np.zeros((shape[0], room), dtype=np.int64)
+    owners = np.full((shape[0], room), -1, dtype=np.int64)
+    column = _count_up(in_block)
+    readout[home, column], owners[home, column] = places, owner
+    return readout, owners
 
 
 def blank(shape: tuple[int, int, int]) -> Batch:
@@ -113,8 +137,9 @@ class LayoutBase(ABC):
         """Every row once, longest first; results are put in the caller's order by `Batch.rows`."""
 
     @abstractmethod
-    def shapes(self, longest: int) -> list[tuple[int, int, int]]:
-        """The fixed shapes that rows of at most `longest` tokens need; empty means any shape."""
+    def shapes(self, longest: int, reads_tokens: bool = False) -> list[tuple[int, int, int]]:
+        """The fixed shapes that rows of at most `longest` tokens need, of which each may be read
+        out, or one a row; empty means any shape."""
 
 
 def _longest_first(rows: EncodedRows) -> Int64[ndarray, " rows"]:
@@ -133,9 +158,9 @@ class Padded(LayoutBase):
         for first in range(0, len(order), self.batch):
             chosen = order[first : first + self.batch]
             longest = max(1, int(rows.lengths[chosen[0]]))
-            yield lay_out(rows, chosen[:, None].tolist(), longest, 1)
+            yield lay_out(rows, chosen[:, None].tolist(), longest, 0)
 
-    def shapes(self, longest: int) -> list[tuple[int, int, int]]:
+    def shapes(self, longest: int, reads_tokens: bool = False) -> list[tuple[int, int, int]]:
         return []
 
 
@@ -158,10 +183,13 @@ class Bucketed(LayoutBase):
             chosen = np.flatnonzero(bucket == b)
             for first in range(0, len(chosen), self.batch):
                 group = chosen[first : first + self.batch, None]
-                yield lay_out(rows, group.tolist(), int(edges[b]), 1, self.batch)
+                edge = int(edges[b])
+                readouts = 1 if rows.readouts is None else edge
+                yield lay_out(rows, group.tolist(), edge, readouts, self.batch)
 
-    def shapes(self, longest: int) -> list[tuple[int, int, int]]:
-        return [(self.batch, edge, 1) for edge in self._edges(longest)]
+    def shapes(self, longest: int, reads_tokens: bool = False) -> list[tuple[int, int, int]]:
+        edges = self._edges(longest)
+        return [(self.batch, edge, edge if reads_tokens else 1) for edge in edges]
 
     def _edges(self, longest: int) -> list[int]:
         longest = max(1, longest)
@@ -173,7 +201,8 @@ class Bucketed(LayoutBase):
 class Packed(LayoutBase):
     """Several rows to a block of `block_tokens`; a longer row gets a bucket of its own.
 
-    `block_rows` bounds the rows of one block, so that its readouts have a fixed shape.
+    `block_rows` bounds the rows of one block, so that its readouts have a fixed shape: one a row,
+    or where rows name theirs one a token.
     """
 
     kind: Literal["packed"] = "packed"
@@ -186,22 +215,25 @@ class Packed(LayoutBase):
         yield from self._long_groups(rows, long)
         short = np.flatnonzero(rows.lengths <= self.block_tokens)
         blocks = pack(rows.lengths, short, self.block_tokens, self.block_rows)
+        readouts = self.block_rows if rows.readouts is None else self.block_tokens
         for first in range(0, len(blocks), self.batch):
             group_of_blocks = blocks[first : first + self.batch]
-            yield lay_out(rows, group_of_blocks, self.block_tokens, self.block_rows, self.batch)
+            yield lay_out(rows, group_of_blocks, self.block_tokens, readouts, self.batch)
 
     def _long_groups(self, rows: EncodedRows, long: Int64[ndarray, " chosen"]) -> Iterator[Batch]:
         for row in long[np.argsort(-rows.lengths[long], kind="stable")]:
             edge = self._edge(int(rows.lengths[row]))
-            yield lay_out(rows, [[int(row)]], edge, 1)
+            yield lay_out(rows, [[int(row)]], edge, 1 if rows.readouts is None else edge)
 
     def _edge(self, length: int) -> int:
         step = self.block_tokens
         return -(-length // step) * step
 
-    def shapes(self, longest: int) -> list[tuple[int, int, int]]:
+    def shapes(self, longest: int, reads_tokens: bool = False) -> list[tuple[int, int, int]]:
         long = range(2 * self.block_tokens, self._edge(longest) + 1, self.block_tokens)
-        return [(self.batch, self.block_tokens, self.block_rows)] + [(1, edge, 1) for edge in long]
+        room = self.block_tokens if reads_tokens else self.block_rows
+        singles = [(1, edge, edge if reads_tokens else 1) for edge in long]
+        return [(self.batch, self.block_tokens, room), *singles]
 
 
 _SINGLE_LENGTHS = (

@@ -12,13 +12,14 @@ from jaxtyping import Float32, Int64, UInt16
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from miaotui.engines.base import EngineBase, RowRunner
+from miaotui.engines.base import EngineBase, Move, RowRunner, Workload
 from miaotui.engines.int8_weights import quantize_weights
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_fault, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind, LinearPrecision, Precision
 from miaotui.models.shape import EncoderShape, HeadKind, LayerShape, Readout
 from miaotui.tasks.base import EncodedRows
+from miaotui.tasks.outputs import Outputs, one_a_row
 
 if TYPE_CHECKING:
     from miaotui.models.encoder import Encoder
@@ -30,13 +31,14 @@ ISA_VARIABLE = "MIAOTUI_ISA"
 """Forces lesser kernels than the best that run here, for tests and benchmarks: amx,
 avx512_bf16, avx512_vnni, avx_vnni, avx2 or portable."""
 _WORDS = "embeddings.words.weight"
+_READOUTS = {Readout.FIRST: "first", Readout.MEAN: "mean", Readout.TOKENS: "every"}
 _INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 _KINDS = _INT8 | {Kind.FP32, Kind.BF16}
 _MISSING = (
     "native's kernels are not installed; with a C++ compiler (Debian and Ubuntu: the package g++) "
     "run make setup, or pip install ./native from the source"
 )
-_KERNELS_WANTED = "0.2."
+_KERNELS_WANTED = "0.3."
 _OTHER_KERNELS = (
     "native's kernels are of version {}, this miaotui calls those of "
     f"{_KERNELS_WANTED}x; run make setup, or pip install ./native from the source"
@@ -55,7 +57,21 @@ class NativeEngine(EngineBase):
     """
 
     package: ClassVar[str] = "miaotui-native"
+    mixes_kinds: ClassVar[bool] = True
     name: Literal["native"] = "native"
+
+    @classmethod
+    def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
+        if not model.has_adapter:
+            return []
+        kinds = [Kind.INT8_STATIC, Kind.INT8_DYNAMIC, Kind.BF16, Kind.FP32]
+        here = [k for k in kinds if k is not Kind.BF16 or work.machine.computes_bf16]
+        return [Move(cls(), kind) for kind in here]
+
+    def refined(self, model: "Model", work: Workload, one_by_one: bool) -> list[EngineBase]:
+        """All cores are the default, which many rows always gain by."""
+        few = one_by_one and work.cores > 1
+        return [self.model_copy(update={"threads": 1})] if few else []
 
     @classmethod
     def unavailable(cls, machine: Machine) -> str | None:
@@ -141,16 +157,23 @@ class NativeSession(RowRunner):
     def __init__(self, encoder: Any, shape: EncoderShape, threads: int) -> None:
         self._encoder = encoder
         self._labels = shape.labels
-        self._every = shape.readout is Readout.EVERY
+        self._every = shape.readout is Readout.TOKENS
         self._threads = threads
 
-    def run(self, rows: EncodedRows) -> Float32[ndarray, "readouts labels"]:
-        """Logits of every row, or of every token of all rows, one after another, where each is read
-        out. No rows give an array of shape [0, 0]."""
+    def run(self, rows: EncodedRows) -> Outputs:
+        """Of every row, or of the tokens that the rows name (of all, where they name none). No rows
+        give values of shape [0, 0]."""
         if not len(rows):
-            return np.zeros((0, 0), dtype=np.float32)
-        readouts = rows.total_tokens if self._every else len(rows)
-        logits = np.empty((readouts, self._labels), dtype=np.float32)
+            return Outputs(np.zeros((0, 0), dtype=np.float32), rows.readout_starts)
+        if not self._every:
+            return one_a_row(self._logits(rows))
+        readouts = rows.readouts_or_all()
+        of_row = np.repeat(rows.starts[:-1], readouts.lengths)
+        return Outputs(self._logits(rows)[of_row + readouts.values[:, 0]], readouts.starts)
+
+    def _logits(self, rows: EncodedRows) -> Float32[ndarray, "rows_or_tokens labels"]:
+        count = rows.total_tokens if self._every else len(rows)
+        logits = np.empty((count, self._labels), dtype=np.float32)
         for first, last in _calls(rows.starts):
             tokens = slice(int(rows.starts[first]), int(rows.starts[last]))
             starts = rows.starts[first : last + 1] - rows.starts[first]
@@ -244,16 +267,15 @@ class _Saved:
             norm_eps=shape.norm_eps,
             activation=kernels.Activation[shape.activation.value],
             head_kind=kernels.HeadKind[shape.head_kind.value],
-            readout=kernels.Readout[shape.readout.value],
+            readout=kernels.Readout[_READOUTS[shape.readout]],
             isa=isa,
         )
         for i, layer in enumerate(shape.layers):
             last = i + 1 == len(shape.layers)
             encoder.add_layer(last=last, **self._layer(f"layers.{i}", layer))
-        if shape.head_kind is HeadKind.NONE:
-            encoder.finish()
-        else:
-            encoder.finish(self._linear("head.dense"), self._linear("head.classifier"))
+        parts = {HeadKind.NONE: (), HeadKind.LINEAR: ("classifier",)}
+        given = parts.get(shape.head_kind, ("dense", "classifier"))
+        encoder.finish(**{part: self._linear(f"head.{part}") for part in given})
         return encoder
 
     def _layer(self, name: str, layer: LayerShape) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from miaotui.quiet import hushed, silence_telemetry
 if TYPE_CHECKING:
     import onnx
 
-    from miaotui.models.model import Model, PaddedClassifier
+    from miaotui.models.model import Model, PaddedModel
 
 ONNX_FILE = "model.onnx"
-READOUTS = frozenset({Readout.FIRST})
+READOUTS = frozenset({Readout.FIRST, Readout.TOKENS})
 """What a lowered graph can read out."""
 _INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 _FLOAT_IN_FP16 = ("QuantizeLinear", "DequantizeLinear", "LayerNormalization", "Softmax")
@@ -38,15 +38,18 @@ def to_onnx(model: "Model", weight_bits: int, signed: bool = False) -> "onnx.Mod
     return quantize_dynamically(exported, weight_bits == 7) if dynamic else exported
 
 
-def trace(module: "PaddedClassifier") -> "onnx.ModelProto":
+def trace(module: "PaddedModel") -> "onnx.ModelProto":
     """torch's own exporter, dynamic shapes; each input has a tensor of its own (two inputs that
     share one are merged)."""
     import torch
 
-    names = ["ids", "mask"] + (["types"] if module.takes_types else [])
-    ids = torch.ones((2, 8), dtype=torch.long)
-    examples = tuple(torch.ones_like(ids) * (name != "types") for name in names)
+    names = list(module.inputs)
+    ids, fewer = torch.ones((2, 8), dtype=torch.long), torch.ones((2, 5), dtype=torch.long)
+    examples = tuple(
+        (fewer if name == "readout" else ids) * (name not in ("types", "readout")) for name in names
+    )
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    shapes = dict.fromkeys(names[:2], axes) | {"more": (axes,) * (len(names) - 2)}
     try:
         with torch.no_grad(), hushed():
             program = torch.onnx.export(
@@ -55,7 +58,7 @@ def trace(module: "PaddedClassifier") -> "onnx.ModelProto":
                 dynamo=True,
                 input_names=names,
                 output_names=["logits"],
-                dynamic_shapes=dict.fromkeys(names, axes),
+                dynamic_shapes=shapes,
                 verbose=False,
             )
     except (RuntimeError, TypeError, ValueError, torch.onnx.OnnxExporterError) as error:

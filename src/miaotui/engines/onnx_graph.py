@@ -280,8 +280,9 @@ def _activate(graph: _Graph, x: str, activation: Activation | HeadKind, name: st
 
 def _head(graph: _Graph, encoder: Encoder, x: str) -> None:
     if isinstance(encoder.head, Head):
-        x = _linear(graph, encoder.head.dense, x, "head.dense")
-        x = _activate(graph, x, encoder.shape.head_kind, "head/activated")
+        if encoder.head.dense is not None:
+            x = _linear(graph, encoder.head.dense, x, "head.dense")
+            x = _activate(graph, x, encoder.shape.head_kind, "head/activated")
         x = _linear(graph, encoder.head.classifier, x, "head.classifier")
     graph.add("Identity", [x], "logits")
 

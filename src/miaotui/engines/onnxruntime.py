@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.engines.base import BatchedEngine, Session, feeds
+from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import ONNX_FILE, READOUTS, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
@@ -39,6 +39,18 @@ class OnnxRuntimeEngine(BatchedEngine):
     name: Literal["onnxruntime"] = "onnxruntime"
     weight_bits: Literal[7, 8] = 7
     provider: Provider = "cpu"
+
+    @classmethod
+    def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
+        plain = cls(layout=usual_layout(model, work), weight_bits=work.weight_bits)
+        moves = [Move(plain, Kind.INT8_DYNAMIC)]
+        if model.has_adapter:
+            moves.append(Move(plain, Kind.INT8_STATIC))
+        moves.append(Move(plain))
+        if work.machine.gpus and "onnxruntime-gpu" in work.machine.versions:
+            providers = ("cuda", "tensorrt")
+            moves += [Move(plain.model_copy(update={"provider": p})) for p in providers]
+        return moves
 
     @property
     def title(self) -> str:

@@ -5,13 +5,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.engines.base import BatchedEngine, Session, feeds
+from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, single_row
 from miaotui.engines.onnx_files import ONNX_FILE, READOUTS, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
@@ -42,6 +42,18 @@ class OpenVinoEngine(BatchedEngine):
     weight_bits: Literal[7, 8] = 7
 
     @classmethod
+    def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
+        plain = cls(layout=usual_layout(model, work), weight_bits=work.weight_bits)
+        moves = [Move(plain, Kind.INT8_STATIC)] if model.has_adapter else []
+        moves.append(Move(plain))
+        if work.machine.computes_bf16:
+            moves.append(Move(plain.model_copy(update={"bf16": True}), Kind.BF16))
+        return moves
+
+    def in_float(self) -> Self:
+        return self.model_copy(update={"bf16": False})
+
+    @classmethod
     def unavailable(cls, machine: Machine) -> str | None:
         return None if "openvino" in machine.versions else "openvino is not installed"
 
@@ -59,7 +71,8 @@ class OpenVinoEngine(BatchedEngine):
         except RuntimeError as error:
             raise EngineFailed(f"openvino cannot read this model: {first_line(error)}") from error
         (folder / ONNX_FILE).write_bytes(onnx_bytes)
-        facts = {"max_tokens": model.task.max_tokens}
+        reads_tokens = model.task.reads_tokens
+        facts = {"max_tokens": model.task.max_tokens, "reads_tokens": reads_tokens}
         (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
     def open(self, folder: Path, cores: int) -> Session:
@@ -69,7 +82,8 @@ class OpenVinoEngine(BatchedEngine):
             )
         openvino = _openvino()
         try:
-            most = int(json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))["max_tokens"])
+            facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+            most, reads_tokens = int(facts["max_tokens"]), bool(facts.get("reads_tokens"))
             network = openvino.Core().read_model(str(folder / ONNX_FILE))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise BundleError(
@@ -82,20 +96,25 @@ class OpenVinoEngine(BatchedEngine):
 
         def runner(streams: int) -> _Runner:
             own = {**settings, "NUM_STREAMS": streams}
-            return _Runner(openvino, network, own, _fixed(self.layout))
+            return _Runner(openvino, network, own, _fixed(self.layout, reads_tokens))
 
         runners = {streams: runner(streams) for streams in {1, self.streams}}
         buckets = isinstance(self.layout, Bucketed)
         single = replace(self.layout, batch=1) if buckets else single_row(most)
-        return Session(runners[self.streams], self.layout, self.streams, single, runners[1])
+        return Session(
+            runners[self.streams], self.layout, self.streams, single, runners[1], reads_tokens
+        )
 
 
-def _fixed(layout: Layout) -> frozenset[Shape]:
+def _fixed(layout: Layout, reads_tokens: bool) -> frozenset[Shape]:
     """The shapes that recur. Rows longer than that are few and of many lengths."""
     if isinstance(layout, Bucketed):
         longest = max(layout.edges)
-        return frozenset(layout.shapes(longest) + replace(layout, batch=1).shapes(longest))
-    return frozenset(layout.shapes(layout.block_tokens) if isinstance(layout, Packed) else ())
+        singles = replace(layout, batch=1).shapes(longest, reads_tokens)
+        return frozenset(layout.shapes(longest, reads_tokens) + singles)
+    if isinstance(layout, Packed):
+        return frozenset(layout.shapes(layout.block_tokens, reads_tokens))
+    return frozenset()
 
 
 def _openvino() -> Any:

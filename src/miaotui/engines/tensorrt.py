@@ -12,13 +12,13 @@ import sys
 import threading
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.engines.base import BatchedEngine, Session, feeds
+from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch, Layout
 from miaotui.engines.onnx_files import ONNX_FILE, READOUTS, in_fp16, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable
@@ -43,6 +43,15 @@ class TensorRtEngine(BatchedEngine):
     fp16: bool = False
 
     @classmethod
+    def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
+        half = cls(layout=usual_layout(model, work), fp16=True)
+        int8 = [Move(half, Kind.INT8_STATIC)] if model.has_adapter else []
+        return [Move(half), *int8, Move(half.in_float())]
+
+    def in_float(self) -> Self:
+        return self.model_copy(update={"fp16": False})
+
+    @classmethod
     def unavailable(cls, machine: Machine) -> str | None:
         if not machine.gpus:
             return "tensorrt needs an NVIDIA GPU, and there is none here"
@@ -57,7 +66,8 @@ class TensorRtEngine(BatchedEngine):
         lowered = to_onnx(model, weight_bits=8, signed=True)
         lowered = in_fp16(lowered) if self.fp16 else lowered
         (folder / ONNX_FILE).write_bytes(lowered.SerializeToString())
-        facts = {"max_tokens": model.task.max_tokens}
+        reads_tokens = model.task.reads_tokens
+        facts = {"max_tokens": model.task.max_tokens, "reads_tokens": reads_tokens}
         (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
     def open(self, folder: Path, cores: int) -> Session:
@@ -66,17 +76,19 @@ class TensorRtEngine(BatchedEngine):
             raise EngineUnavailable(reason)
         try:
             onnx_bytes = (folder / ONNX_FILE).read_bytes()
-            most = int(json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))["max_tokens"])
+            facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+            most, reads_tokens = int(facts["max_tokens"]), bool(facts.get("reads_tokens"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{folder} cannot be opened by tensorrt: {error}") from error
-        plan = _plan(onnx_bytes, largest(self.layout, most))
-        return Session(_Runner(plan), self.layout, self.streams)
+        plan = _plan(onnx_bytes, largest(self.layout, most, reads_tokens))
+        return Session(_Runner(plan), self.layout, self.streams, reads_tokens=reads_tokens)
 
 
-def largest(layout: Layout, most_tokens: int) -> tuple[int, int, int]:
+def largest(layout: Layout, most_tokens: int, reads_tokens: bool = False) -> tuple[int, int, int]:
     """Blocks, tokens and readouts of the largest batch that a layout can make, each by itself; a
     single row is padded to its own length."""
-    shapes = [(layout.batch, most_tokens, 1), *layout.shapes(most_tokens)]
+    whole = (layout.batch, most_tokens, most_tokens if reads_tokens else 1)
+    shapes = [whole, *layout.shapes(most_tokens, reads_tokens)]
     blocks, tokens, readouts = (max(sizes) for sizes in zip(*shapes, strict=True))
     return blocks, tokens, readouts
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.engines.base import BatchedEngine, Session, feeds
+from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch
 from miaotui.errors import BundleError, EngineFailed, ModelError, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
-from miaotui.models.shape import Readout
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
@@ -26,7 +25,13 @@ class TorchEngine(BatchedEngine):
     """Predicting needs torch, and transformers too where the family has no adapter."""
 
     package: ClassVar[str] = "torch"
+    is_reference: ClassVar[bool] = True
     name: Literal["torch"] = "torch"
+
+    @classmethod
+    def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
+        bf16 = Move(cls(layout=usual_layout(model, work)), Kind.BF16)
+        return [bf16] if work.machine.computes_bf16 else []
 
     @classmethod
     def unavailable(cls, machine: Machine) -> str | None:
@@ -37,29 +42,35 @@ class TorchEngine(BatchedEngine):
 
         self.check_kinds(model, frozenset({Kind.FP32, Kind.BF16}))
         self.check_layout(model)
-        self.check_readout(model, frozenset({Readout.FIRST, Readout.MEAN}))
         save_model(model, folder)
-        facts = {"bf16": Kind.BF16 in model.precision.kinds}
-        (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
     def open(self, folder: Path, cores: int) -> Session:
         from miaotui.models.load import find_model, load_model
 
         try:
-            bf16 = bool(json.loads((folder / _FACTS).read_text(encoding="utf-8"))["bf16"])
             model = load_model(find_model(str(folder)))
         except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
             raise BundleError(f"{folder} cannot be opened by torch: {first_line(error)}") from error
         threads = self.threads_per_stream(cores)
+        bf16 = Kind.BF16 in model.precision.kinds or _was_bf16(folder)
         runner = TorchRunner(self.name, model.module, input_names(model), bf16, threads)
-        return Session(runner, self.layout, self.streams)
+        reads_tokens = model.task.reads_tokens
+        return Session(runner, self.layout, self.streams, reads_tokens=reads_tokens)
+
+
+def _was_bf16(folder: Path) -> bool:
+    """In bundles made before a model's precision was saved with it."""
+    path = folder / _FACTS
+    return path.exists() and bool(json.loads(path.read_text(encoding="utf-8"))["bf16"])
 
 
 def input_names(model: "Model") -> list[str]:
     """What the model's module takes, in order."""
-    if model.has_adapter:
-        return ["ids", "positions", "segments", "types", "readout"]
-    return ["ids", "mask"] + (["types"] if getattr(model.module, "takes_types", False) else [])
+    from miaotui.models.model import PaddedModel
+
+    if isinstance(model.module, PaddedModel):
+        return list(model.module.inputs)
+    return ["ids", "positions", "segments", "types", "readout"]
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from miaotui.engines.base import BatchedEngine, Session
+from miaotui.engines.base import BatchedEngine, Move, Session, Workload, usual_layout
 from miaotui.engines.layouts import single_row
 from miaotui.engines.torch import TorchRunner, input_names
 from miaotui.errors import BundleError, EngineFailed, ModelError, first_line
 from miaotui.hardware import Machine, cpp_compiler, probe
 from miaotui.models.precision import Kind
-from miaotui.models.shape import Readout
 from miaotui.paths import CACHE_VARIABLE, cache_folder
 
 if TYPE_CHECKING:
@@ -38,13 +37,15 @@ _OF_COMPILERS = (RuntimeError, ValueError, TypeError, LookupError, AttributeErro
 
 
 class _Facts(BaseModel):
-    """What stands beside the model: the precision of its linears, and what its module takes."""
+    """What stands beside the model: what its module takes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    linears: dict[str, Kind]
+    linears: dict[str, Kind] = {}
+    """Of bundles made before a model's precision was saved with it."""
     inputs: tuple[str, ...]
     max_tokens: int
+    reads_tokens: bool = False
     weight_bits: Literal[7, 8]
 
 
@@ -61,6 +62,12 @@ class TorchCompileEngine(BatchedEngine):
     weight_bits: Literal[7, 8] = 7
 
     @classmethod
+    def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
+        compiled = cls(layout=usual_layout(model, work), weight_bits=work.weight_bits)
+        bf16 = [Move(compiled, Kind.BF16)] if work.machine.computes_bf16 else []
+        return [Move(compiled, Kind.INT8_DYNAMIC), *bf16, Move(compiled)]
+
+    @classmethod
     def unavailable(cls, machine: Machine) -> str | None:
         if "torch" not in machine.versions:
             return "torch is not installed"
@@ -73,12 +80,11 @@ class TorchCompileEngine(BatchedEngine):
 
         self.check_kinds(model, _KINDS)
         self.check_layout(model)
-        self.check_readout(model, frozenset({Readout.FIRST, Readout.MEAN}))
         save_model(model, folder)
         facts = _Facts(
-            linears={name: linear.kind for name, linear in model.precision.items()},
             inputs=tuple(input_names(model)),
             max_tokens=model.task.max_tokens,
+            reads_tokens=model.task.reads_tokens,
             weight_bits=self.weight_bits,
         )
         (folder / FACTS_FILE).write_text(facts.model_dump_json(indent=1), encoding="utf-8")
@@ -95,7 +101,8 @@ class TorchCompileEngine(BatchedEngine):
             ) from error
         threads = self.threads_per_stream(cores)
         runner = TorchRunner(self.name, package, facts.inputs, False, threads)
-        return Session(runner, self.layout, self.streams, single_row(facts.max_tokens))
+        single, reads_tokens = single_row(facts.max_tokens), facts.reads_tokens
+        return Session(runner, self.layout, self.streams, single, reads_tokens=reads_tokens)
 
 
 def _compiled(folder: Path, facts: _Facts) -> Path:
@@ -139,8 +146,10 @@ def _compile(folder: Path, facts: _Facts, path: Path) -> None:
     from miaotui.engines.torch_linears import narrow_
     from miaotui.models.load import find_model, load_model
 
-    module = load_model(find_model(str(folder))).module.eval()
-    narrow_(module, facts.linears, facts.weight_bits)
+    model = load_model(find_model(str(folder)))
+    module = model.module.eval()
+    kinds = facts.linears | {name: linear.kind for name, linear in model.precision.items()}
+    narrow_(module, kinds, facts.weight_bits)
     sys.stderr.write("torch-compile: compiling for this processor; about a minute\n")
     examples, shapes = _examples(torch, facts)
     draft = path.with_suffix(f".{os.getpid()}.pt2")

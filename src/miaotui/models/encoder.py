@@ -151,18 +151,21 @@ class Layer(nn.Module):
 
 
 class Head(nn.Module):
-    """Dense layer, nonlinearity, output layer, over each state that is read out."""
+    """Dense layer and nonlinearity, where the head has them, and output layer, over each state that
+    is read out."""
 
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
-        self.dense = nn.Linear(shape.hidden, shape.hidden)
+        linear = shape.head_kind is HeadKind.LINEAR
+        self.dense = None if linear else nn.Linear(shape.hidden, shape.hidden)
         self.classifier = nn.Linear(shape.hidden, shape.labels)
         self.activation = _HEAD_ACTIVATIONS[shape.head_kind]
         self.dropout = Dropout(shape.dropout)
 
     def forward(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch labels"]:
-        x = self.dropout(self.activation(self.dense(x)))
-        return self.classifier(x)  # type: ignore[no-any-return]
+        if self.dense is not None:
+            x = self.activation(self.dense(x))
+        return self.classifier(self.dropout(x))  # type: ignore[no-any-return]
 
 
 class Encoder(nn.Module):
@@ -181,10 +184,9 @@ class Encoder(nn.Module):
         positions: Int[Tensor, "blocks tokens"],
         segments: Int[Tensor, "blocks tokens"],
         types: Int[Tensor, "blocks tokens"] | None,
-        readout: Int[Tensor, "blocks rows"],
+        readout: Int[Tensor, "blocks readouts"],
     ) -> Float[Tensor, "blocks readouts labels"]:
-        """`positions` count from 0 in each row; `readout` indexes tokens within their block. Where
-        every token is read out, readouts are the block's tokens, else its rows."""
+        """`positions` count from 0 in each row; `readout` indexes tokens within their block."""
         return self.head(self.states(ids, positions, segments, types, readout)[-1])  # type: ignore[no-any-return]
 
     def states(
@@ -193,7 +195,7 @@ class Encoder(nn.Module):
         positions: Int[Tensor, "blocks tokens"],
         segments: Int[Tensor, "blocks tokens"],
         types: Int[Tensor, "blocks tokens"] | None,
-        readout: Int[Tensor, "blocks rows"],
+        readout: Int[Tensor, "blocks readouts"],
     ) -> list[Float[Tensor, "blocks readouts hidden"]]:
         """What is read out of the hidden states after the embeddings and after each layer."""
         x = self.embeddings(ids, positions + self.shape.position_offset, types)
@@ -204,15 +206,13 @@ class Encoder(nn.Module):
             states.append(self._read(x, segments, readout))
         if not self.layers:
             return states
-        if self.shape.readout is Readout.FIRST:
+        if self.shape.readout is not Readout.MEAN:
             rows = segments.gather(1, readout)[:, None, :, None] == segments[:, None, None, :]
             return [*states, self.layers[-1](x, _gather(x, readout), rows)]
         return [*states, self._read(self.layers[-1](x, x, mask), segments, readout)]
 
     def _read(self, x: Tensor, segments: Tensor, readout: Tensor) -> Tensor:
-        if self.shape.readout is Readout.EVERY:
-            return x
-        if self.shape.readout is Readout.FIRST:
+        if self.shape.readout is not Readout.MEAN:
             return _gather(x, readout)
         own = (segments.gather(1, readout)[:, :, None] == segments[:, None, :]).to(x.dtype)
         return own @ x / own.sum(dim=2, keepdim=True)
@@ -246,4 +246,5 @@ _HEAD_ACTIVATIONS: dict[HeadKind, Callable[[Tensor], Tensor]] = {
     HeadKind.TANH: torch.tanh,
     HeadKind.GELU: F.gelu,
     HeadKind.RELU: F.relu,
+    HeadKind.LINEAR: nn.Identity(),
 }

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from miaotui.errors import ModelError
-from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape
+from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape, Readout
 
 _ACTIVATIONS = {
     "gelu": Activation.GELU,
@@ -48,8 +48,9 @@ class Family:
     offset_positions: bool = False
     has_types: bool = True
 
-    def shape(self, config: Any) -> EncoderShape:
-        """The uniform shape that a transformers config describes."""
+    def shape(self, config: Any, reads_tokens: bool = False) -> EncoderShape:
+        """The uniform shape that a transformers config describes: of a classifier of rows, or of
+        tokens, whose head is a single linear."""
         heads, hidden = config.num_attention_heads, config.hidden_size
         layer = LayerShape(heads, getattr(config, "intermediate_size", None) or config.hidden_dim)
         return EncoderShape(
@@ -64,9 +65,10 @@ class Family:
             layers=(layer,) * config.num_hidden_layers,
             activation=_ACTIVATIONS[_activation(config)],
             norm_eps=getattr(config, "layer_norm_eps", 1e-12),
-            head_kind=self.head_kind,
+            head_kind=HeadKind.LINEAR if reads_tokens else self.head_kind,
             labels=config.num_labels,
             dropout=_dropout(config),
+            readout=Readout.TOKENS if reads_tokens else Readout.FIRST,
         )
 
     def rename(self, name: str) -> str:
@@ -77,7 +79,9 @@ class Family:
             return f"layers.{layer[1]}.{self.layer_names[layer[2]]}.{parameter}"
         if stem in self.other_names:
             return f"{self.other_names[stem]}.{parameter}"
-        raise ModelError(f"{self.name}: weight {name} is not part of a known sequence classifier")
+        if stem == "classifier":  # of tokens
+            return f"head.classifier.{parameter}"
+        raise ModelError(f"{self.name}: weight {name} is not part of a known classifier")
 
     def weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state of a transformers module under the names of an `Encoder`."""

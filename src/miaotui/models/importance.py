@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from miaotui.models.encoder import BiasOnly, Encoder
+from miaotui.models.loss import LOSSES
 from miaotui.models.model import Calibration
-from miaotui.models.observe import by_length, padded
-from miaotui.tasks.text_classification import Problem
+from miaotui.models.observe import by_length, padded, read
+from miaotui.tasks.task import LossName
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,14 @@ class Importance:
     neurons: tuple[Float[Tensor, " ffn"], ...]
 
 
-def fisher_importance(encoder: Encoder, rows: Calibration, problem: Problem) -> Importance:
+def fisher_importance(encoder: Encoder, rows: Calibration, loss: LossName) -> Importance:
     """Mean squared gradient, row by row, of the loss to a factor on each head and neuron.
 
     The diagonal of the empirical Fisher information (Kwon et al. 2022, equation 8).
     """
     sums = [torch.zeros(w) for w in _widths(encoder)]
     for indices in by_length(rows.rows):
-        inputs = _gated_inputs(encoder, rows, indices.tolist(), problem)
+        inputs = _gated_inputs(encoder, rows, indices.tolist(), loss)
         for total, x in zip(sums, inputs, strict=True):
             if x is not None and x.grad is not None:
                 factor = (x.detach() * x.grad).sum(dim=1)
@@ -35,7 +37,7 @@ def fisher_importance(encoder: Encoder, rows: Calibration, problem: Problem) -> 
     return _paired([total / len(rows.rows) for total in sums])
 
 
-def activation_importance(encoder: Encoder, rows: Calibration, problem: Problem) -> Importance:
+def activation_importance(encoder: Encoder, rows: Calibration, loss: LossName) -> Importance:
     """Mean squared contribution to the residual stream: activation² times the squared norm of the
     column that reads it."""
     sums = [torch.zeros(w) for w in _widths(encoder)]
@@ -79,16 +81,14 @@ def _by_head(encoder: Encoder, values: Tensor, total: Tensor) -> Tensor:
 
 
 def _gated_inputs(
-    encoder: Encoder, rows: Calibration, indices: list[int], problem: Problem | None
+    encoder: Encoder, rows: Calibration, indices: list[int], loss: LossName | None
 ) -> list[Tensor | None]:
-    """The projections' inputs on these rows, with gradients of the loss if a problem is given; no
-    gradient of a weight is computed."""
-    from miaotui.models.loss import row_losses
-
+    """The projections' inputs on these rows, with gradients of the loss if one is named (of a row's
+    readouts their mean); no gradient of a weight is computed."""
     kept: dict[nn.Module, Tensor] = {}
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if problem is not None:
+        if loss is not None:
             inputs[0].requires_grad_()  # the first layer's own, where gradients end
             inputs[0].retain_grad()
         kept[module] = inputs[0]
@@ -99,10 +99,12 @@ def _gated_inputs(
         m.register_forward_pre_hook(keep) for m in projections if not isinstance(m, BiasOnly)
     ]
     try:
-        logits = encoder(*padded(rows.rows, indices))[:, 0]
-        if problem is not None and kept:
-            targets = torch.from_numpy(rows.targets[indices])
-            torch.autograd.backward(row_losses(problem, logits, targets).sum())
+        outputs = encoder(*padded(rows.rows, indices))
+        if loss is not None and kept:
+            chosen, targets = rows.rows.select(indices), rows.targets.select(indices)
+            found = LOSSES[loss].hard(outputs[read(chosen)], torch.from_numpy(targets.values))
+            counts = torch.from_numpy(np.repeat(targets.lengths, targets.lengths))
+            torch.autograd.backward((found / counts).sum())
     finally:
         for parameter in trained:
             parameter.requires_grad_()

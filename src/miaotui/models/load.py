@@ -1,4 +1,4 @@
-"""Loads a classifier from a folder or a hub id; safetensors only, no code of the model's own."""
+"""Loads a model from a folder or a hub id; safetensors only, no code of the model's own."""
 
 import json
 import logging
@@ -14,17 +14,12 @@ from tokenizers import Tokenizer
 from miaotui.errors import ModelError
 from miaotui.models.encoder import Encoder
 from miaotui.models.families import family_of
-from miaotui.models.model import Model, PaddedClassifier
+from miaotui.models.model import Model, PaddedModel
+from miaotui.models.precision import PRECISION_FILE, Precision
 from miaotui.models.shape import shape_from_json, shape_to_json
 from miaotui.quiet import silence_telemetry
-from miaotui.tasks.text_classification import (
-    TASK_FILE,
-    Problem,
-    TextClassification,
-    open_task,
-    read_tokenizer,
-    text_classification,
-)
+from miaotui.tasks import DEFAULT_TASK, TASKS, Task
+from miaotui.tasks.saved import TASK_FILE, open_task, read_tokenizer, save_task
 
 SHAPE_FILE = "shape.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -111,31 +106,48 @@ def load_config(source: Source) -> Any:
 
 
 def load_model(source: Source) -> Model:
-    """A fine-tuned classifier: one of transformers', or one that `save_model` wrote."""
+    """A fine-tuned model: one of transformers', or one that `save_model` wrote."""
     if (source.folder / SHAPE_FILE).exists():
         return _load_saved(source.folder)
     config = load_config(source)
-    module = load_transformers(source, config)
-    task = _task(source, config)
+    kind = task_of(source, config) or DEFAULT_TASK
+    module = load_transformers(source, config, kind)
+    task, precision = _task(source, config, kind), _precision(source.folder)
     family = family_of(config)
     if family is None:
-        takes_types = int(getattr(config, "type_vocab_size", 0) or 0) > 1
-        return Model(PaddedClassifier(module, takes_types).eval(), task, config.model_type)
-    encoder = Encoder(family.shape(config))
+        padded = padded_model(module, kind)
+        return Model(padded, task, config.model_type, precision)
+    encoder = Encoder(family.shape(config, kind.reads_tokens))
     encoder.load_state_dict(family.weights(module.state_dict()))
-    return Model(encoder.eval(), task, family.name)
+    return Model(encoder.eval(), task, family.name, precision)
 
 
-def load_transformers(source: Source, config: Any, **replaced: Any) -> Any:
-    """transformers' own module in fp32, refused where its classification head was not trained.
+def padded_model(module: Any, task: type[Task]) -> PaddedModel:
+    """transformers' module as engines without an adapter and stock libraries run it."""
+    takes_types = int(getattr(module.config, "type_vocab_size", 0) or 0) > 1
+    return PaddedModel(module, takes_types, task.reads_tokens).eval()
+
+
+def task_of(source: Source, config: Any) -> type[Task] | None:
+    """The task that a model was trained for, by `task.json` or its architecture; None of a model
+    that has no head."""
+    if (source.folder / TASK_FILE).is_file():
+        return type(open_task(source.folder))
+    ends = [name.partition("For")[2] for name in getattr(config, "architectures", None) or ()]
+    return next((task for task in TASKS.values() if task.architecture in ends), None)
+
+
+def load_transformers(source: Source, config: Any, task: type[Task], **replaced: Any) -> Any:
+    """transformers' own module in fp32, refused where its head was not trained.
 
     `replaced` are config entries of a head that is yet to be trained; with any, no such refusal.
     """
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
     _quiet()
+    loader = getattr(transformers, f"AutoModelFor{task.architecture}")
     try:
-        module, info = AutoModelForSequenceClassification.from_pretrained(
+        module, info = loader.from_pretrained(
             source.folder,
             config=config if not replaced else None,
             dtype=torch.float32,
@@ -150,7 +162,7 @@ def load_transformers(source: Source, config: Any, **replaced: Any) -> Any:
     if info["missing_keys"] and not replaced:
         missing = sorted(info["missing_keys"])[0]
         raise ModelError(
-            f"{source.folder} has no trained classification head ({missing} is missing); "
+            f"{source.folder} has no trained head for {task.name} ({missing} is missing); "
             "fine-tune it first: miaotui finetune"
         )
     return module.eval()
@@ -204,38 +216,31 @@ def _read_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def _task(source: Source, config: Any) -> TextClassification:
+def _task(source: Source, config: Any, kind: type[Task]) -> Task:
     if (source.folder / TASK_FILE).is_file():
         return open_task(source.folder)
-    labels = [str(config.id2label[i]) for i in range(config.num_labels)]
-    return text_classification(
-        load_tokenizer(source), labels, _problem(config), longest_row(source, config)
-    )
+    return kind.of_model(load_tokenizer(source), config, longest_row(source, config))
 
 
-def _problem(config: Any) -> Problem:
-    stated = {
-        "single_label_classification": Problem.SINGLE_LABEL,
-        "multi_label_classification": Problem.MULTI_LABEL,
-        "regression": Problem.REGRESSION,
-    }
-    usual = Problem.REGRESSION if config.num_labels == 1 else Problem.SINGLE_LABEL
-    return stated.get(config.problem_type, usual)
+def _precision(folder: Path) -> Precision:
+    path = folder / PRECISION_FILE
+    return Precision.from_json(path.read_text(encoding="utf-8")) if path.is_file() else Precision()
 
 
 def save_model(model: Model, folder: Path) -> None:
-    """Writes weights, shape and task; a family without adapter as transformers saves it."""
+    """Writes weights, shape, task and precision; a family without adapter as transformers saves
+    it."""
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(model.module, PaddedClassifier):
+    if isinstance(model.module, PaddedModel):
         _quiet()
         model.module.module.save_pretrained(folder)  # type: ignore[operator]
-        model.task.save(folder)
-        return
-    encoder = model.encoder
-    state = {name: t.detach().contiguous() for name, t in encoder.state_dict().items()}
-    save_file(state, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
-    (folder / SHAPE_FILE).write_text(shape_to_json(encoder.shape), encoding="utf-8")
-    model.task.save(folder)
+    else:
+        encoder = model.encoder
+        state = {name: t.detach().contiguous() for name, t in encoder.state_dict().items()}
+        save_file(state, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
+        (folder / SHAPE_FILE).write_text(shape_to_json(encoder.shape), encoding="utf-8")
+    save_task(model.task, folder)
+    (folder / PRECISION_FILE).write_text(model.precision.to_json(), encoding="utf-8")
 
 
 def _load_saved(folder: Path) -> Model:
@@ -246,7 +251,7 @@ def _load_saved(folder: Path) -> Model:
         encoder.load_state_dict(load_file(str(folder / WEIGHTS_FILE)))
     except (SafetensorError, FileNotFoundError, RuntimeError) as error:
         raise ModelError(f"{folder / WEIGHTS_FILE}: {str(error).splitlines()[0]}") from error
-    return Model(encoder.eval(), open_task(folder), encoder.shape.family)
+    return Model(encoder.eval(), open_task(folder), encoder.shape.family, _precision(folder))
 
 
 def _quiet() -> None:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
-from numpy import ndarray
 from torch import Tensor, nn
 
 from miaotui.errors import ModelError
@@ -12,39 +11,49 @@ from miaotui.models.encoder import Encoder
 from miaotui.models.latency_table import LatencyTable
 from miaotui.models.precision import Precision
 from miaotui.tasks.base import EncodedRows
-from miaotui.tasks.text_classification import TextClassification
+from miaotui.tasks.outputs import Targets
+from miaotui.tasks.task import Task
 
 
-class PaddedClassifier(nn.Module):
-    """A transformers classifier of a family without adapter: engines, quantization, buckets.
+class PaddedModel(nn.Module):
+    """A transformers model of a family without adapter: engines, quantization, buckets.
 
     Padding gets the family's own id, since some find a row's last token by it.
     """
 
-    def __init__(self, module: nn.Module, takes_types: bool) -> None:
+    def __init__(self, module: nn.Module, takes_types: bool, reads_tokens: bool = False) -> None:
         super().__init__()
         self.module = module
         self.takes_types = takes_types
+        self.reads_tokens = reads_tokens
         self.pad_id: int | None = getattr(getattr(module, "config", None), "pad_token_id", None)
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What `forward` takes, in order, by the names of `layouts.Batch.inputs` and `mask`."""
+        types = ("types",) if self.takes_types else ()
+        return ("ids", "mask", *types, *(("readout",) if self.reads_tokens else ()))
+
     def forward(
-        self,
-        ids: Int[Tensor, "batch tokens"],
-        mask: Int[Tensor, "batch tokens"],
-        types: Int[Tensor, "batch tokens"] | None = None,
-    ) -> Float[Tensor, "batch labels"]:
+        self, ids: Int[Tensor, "batch tokens"], mask: Int[Tensor, "batch tokens"], *more: Tensor
+    ) -> Float[Tensor, "batch labels"] | Float[Tensor, "batch readouts labels"]:
+        given = dict(zip(self.inputs[2:], more, strict=True))
         if self.pad_id:
             ids = torch.where(mask > 0, ids, self.pad_id)
-        named = {"token_type_ids": types} if self.takes_types and types is not None else {}
-        return self.module(input_ids=ids, attention_mask=mask, **named).logits  # type: ignore[no-any-return]
+        named = {"token_type_ids": given["types"]} if "types" in given else {}
+        values: Tensor = self.module(input_ids=ids, attention_mask=mask, **named).logits
+        if "readout" not in given:
+            return values
+        places = given["readout"][:, :, None].expand(-1, -1, values.shape[-1])
+        return values.gather(1, places)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A classifier, its task and its precision. Techniques return a new one."""
+    """A model, its task and its precision. Techniques return a new one."""
 
-    module: Encoder | PaddedClassifier
-    task: TextClassification
+    module: Encoder | PaddedModel
+    task: Task
     family: str
     precision: Precision = Precision()
 
@@ -63,6 +72,16 @@ class Model:
         return isinstance(self.module, Encoder)
 
     @property
+    def can_shrink(self) -> bool:
+        """Whether parts of it can be removed, factorized and distilled."""
+        return self.has_adapter
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether several rows can stand in one block."""
+        return self.has_adapter
+
+    @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.module.parameters())
 
@@ -75,18 +94,18 @@ class Model:
 class Calibration:
     """What a technique may look at: encoded rows and their targets, from the training split.
 
-    `latency` is filled by the search once it has timed blocks.
-    `targets` is int64 [rows], float32 [rows, labels] or float32 [rows], by the task's problem.
+    `latency` is filled by the search once it has timed blocks. `targets` has one for each readout
+    of each row.
     """
 
     rows: EncodedRows
-    targets: ndarray
+    targets: Targets
     latency: LatencyTable | None = None
 
     def first(self, count: int) -> "Calibration":
         count = min(count, len(self.rows))
-        chosen = self.rows.select(range(count))
-        return Calibration(chosen, self.targets[:count], self.latency)
+        chosen = range(count)
+        return Calibration(self.rows.select(chosen), self.targets.select(chosen), self.latency)
 
 
 def linears(module: nn.Module) -> dict[str, nn.Linear]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from miaotui.models.encoder import Encoder
@@ -16,7 +16,8 @@ Observer = Callable[[str, Float[Tensor, "tokens features"]], None]
 
 
 def padded(rows: EncodedRows, indices: Sequence[int]) -> tuple[Tensor, ...]:
-    """ids, positions, segments, types [batch, tokens] and readout [batch, 1] of the chosen rows."""
+    """ids, positions, segments, types [batch, tokens] and readout [batch, readouts] of the chosen
+    rows; see `read` for which readouts are real."""
     chosen = rows.select(list(indices))
     lengths = torch.from_numpy(chosen.lengths)
     width = int(lengths.max()) if len(chosen) else 0
@@ -26,8 +27,23 @@ def padded(rows: EncodedRows, indices: Sequence[int]) -> tuple[Tensor, ...]:
     ids[real] = torch.from_numpy(chosen.ids).long()
     if chosen.type_ids is not None:
         types[real] = torch.from_numpy(chosen.type_ids).long()
-    readout = torch.zeros(len(chosen), 1, dtype=torch.long)
-    return ids, positions * real, real.long(), types, readout
+    return ids, positions * real, real.long(), types, _readout(chosen)
+
+
+def _readout(rows: EncodedRows) -> Int[Tensor, "batch readouts"]:
+    if rows.readouts is None:
+        return torch.zeros(len(rows), 1, dtype=torch.long)
+    real = read(rows)
+    readout = torch.zeros(real.shape, dtype=torch.long)
+    readout[real] = torch.from_numpy(rows.readouts.values[:, 0]).long()
+    return readout
+
+
+def read(rows: EncodedRows) -> Bool[Tensor, "batch readouts"]:
+    """Which of the readouts of `padded` are real; taken by it, they stand in the order of rows."""
+    counts = torch.from_numpy(np.diff(rows.readout_starts))
+    width = max(1, int(counts.max())) if len(rows) else 1
+    return torch.arange(width) < counts[:, None]
 
 
 def by_length(rows: EncodedRows, batch: int = _BATCH) -> Iterator[np.ndarray]:

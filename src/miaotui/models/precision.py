@@ -4,6 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pydantic import TypeAdapter
+
+from miaotui.errors import ModelError
+
 
 class Kind(StrEnum):
     """Number format of a linear's product."""
@@ -25,6 +29,7 @@ class LinearPrecision:
     high: float | None = None
 
 
+PRECISION_FILE = "precision.json"
 _FP32 = LinearPrecision(Kind.FP32)
 
 
@@ -54,3 +59,26 @@ class Precision(Mapping[str, LinearPrecision]):
         floating = LinearPrecision(kind)
         changed = {n: floating if n.startswith(prefixes) else p for n, p in self.linears.items()}
         return Precision({n: p for n, p in changed.items() if p != _FP32}, self.calibrator)
+
+    def to_json(self) -> str:
+        return _PRECISION.dump_json(_Facts(dict(self.linears), self.calibrator), indent=1).decode()
+
+    @staticmethod
+    def from_json(text: str) -> "Precision":
+        """What `to_json` gave; anything else is a ModelError."""
+        try:
+            facts = _PRECISION.validate_json(text)
+        except ValueError as error:
+            raise ModelError(f"not the precision of a model: {error}") from error
+        return Precision(facts.linears, facts.calibrator)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """A precision as it is saved."""
+
+    linears: dict[str, LinearPrecision]
+    calibrator: str | None = None
+
+
+_PRECISION = TypeAdapter(_Facts)

@@ -17,22 +17,24 @@ class Activation(StrEnum):
 
 
 class HeadKind(StrEnum):
-    """Nonlinearity between the two linear layers of a head. NONE: there is no head, and what is
-    read out is the output itself (an embedding), so that `labels` equals `hidden`."""
+    """Nonlinearity between the two linear layers of a head. LINEAR: there is only the second of
+    them. NONE: there is no head, and what is read out is the output itself (an embedding), so that
+    `labels` equals `hidden`."""
 
     TANH = "tanh"
     GELU = "gelu"
     RELU = "relu"
+    LINEAR = "linear"
     NONE = "none"
 
 
 class Readout(StrEnum):
     """What is read out of a row's last hidden states: that of its first token, the mean over its
-    tokens, or each of them."""
+    tokens, or those of the tokens that the rows name (of each, where they name none)."""
 
     FIRST = "first"
     MEAN = "mean"
-    EVERY = "every"
+    TOKENS = "tokens"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from miaotui.data.split import DataSplits
 from miaotui.engines.base import RowRunner
 from miaotui.errors import BudgetError
 from miaotui.search.context import write_json
-from miaotui.tasks.text_classification import TextClassification
+from miaotui.tasks import Task
 
 _SAMPLE = 48
 
@@ -38,7 +38,7 @@ _JUDGED_SHARE = 0.5
 def affordable_splits(  # noqa: PLR0913  (what is cut, by what, and where that is remembered)
     splits: DataSplits,
     session: RowRunner,
-    task: TextClassification,
+    task: Task,
     budget_s: float,
     seed: int,
     memory: Path,
@@ -68,7 +68,7 @@ def affordable_splits(  # noqa: PLR0913  (what is cut, by what, and where that i
 def _counts(
     splits: DataSplits,
     session: RowRunner,
-    task: TextClassification,
+    task: Task,
     budget_s: float,
     memory: Path,
 ) -> dict[str, int]:
@@ -90,9 +90,9 @@ def _counts(
     return counts
 
 
-def _rows_per_s(rows: Rows, session: RowRunner, task: TextClassification) -> float:
+def _rows_per_s(rows: Rows, session: RowRunner, task: Task) -> float:
     encoded = task.encode(rows.texts[:_SAMPLE])
     session.run(encoded.select(range(min(8, len(encoded)))))
     began = time.perf_counter()
     session.run(encoded)
-    return len(encoded) / max(time.perf_counter() - began, 1e-6)
+    return encoded.num_inputs / max(time.perf_counter() - began, 1e-6)

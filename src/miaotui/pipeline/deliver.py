@@ -11,6 +11,7 @@ import numpy as np
 from miaotui import __version__
 from miaotui.bundle import Golden, write_bundle, write_golden
 from miaotui.cascade import Cascade
+from miaotui.measure.judge import Split
 from miaotui.measure.result import OptimizationResult, SizeBytes
 from miaotui.models.load import WEIGHTS_FILE
 from miaotui.pipeline.engine_speed import EngineSpeed, engine_speed
@@ -24,8 +25,8 @@ from miaotui.report.page import write_report
 from miaotui.search.acceptance import Tested
 from miaotui.search.build import built, folder_bytes, open_recipe
 from miaotui.search.clock import Clock, Watch
-from miaotui.search.context import SplitRows
 from miaotui.search.run import Outcome
+from miaotui.tasks.saved import save_task
 
 RESULT_FILE = "result.json"
 REPORT_FILE = "report.html"
@@ -39,7 +40,7 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
     outcome: Outcome,
     tested: Sequence[Tested],
     chosen: Tested,
-    test: SplitRows,
+    test: Split,
     clock: Clock,
     watch: Watch,
 ) -> OptimizationResult:
@@ -57,7 +58,7 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
     )
     stages = None
     if isinstance(ours, Cascade):
-        stages = measure_stages(ours, test, chosen.logits, context.metric)
+        stages = measure_stages(ours, test, chosen.report.outputs, context.judge)
     engine = engine_speed(ours, test.rows, _ENGINE_ROUNDS, _ENGINE_ROUND_S, _ENGINE_CALLS)
     result = summarize(
         options,
@@ -70,7 +71,7 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
         _sizes(prepared, folder),
         clock.elapsed_s,
         engine.measured["engine_rows_per_s"],
-        None if stages is None else sentence(stages, context.metric),
+        None if stages is None else sentence(stages, context.judge.metric),
     )
 
     def fill(draft: Path) -> Mapping[str, Any]:
@@ -96,20 +97,21 @@ def _fill(  # noqa: PLR0913  (everything that goes into a bundle)
     options: OptimizeOptions,
     prepared: Prepared,
     chosen: Tested,
-    test: SplitRows,
+    test: Split,
     result: OptimizationResult,
     engine_measured: EngineSpeed,
 ) -> Mapping[str, Any]:
     recipe, context = chosen.trial.recipe, prepared.context
     shutil.copytree(engine, draft, dirs_exist_ok=True)
-    context.model.task.save(draft)
+    save_task(context.model.task, draft)
     (draft / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     (draft / RESULT_FILE).write_text(result.model_dump_json(indent=1), encoding="utf-8")
     (draft / "card.md").write_text(card(result), encoding="utf-8")
     write_report(result, draft / REPORT_FILE)
     if options.golden:
-        count = min(_GOLDEN_ROWS, len(test.texts))
-        write_golden(draft, Golden(test.rows.select(range(count)), chosen.logits[:count]))
+        first = test.rows.first_inputs(_GOLDEN_ROWS)
+        outputs = chosen.report.outputs.select(range(len(first)))
+        write_golden(draft, Golden(first, outputs))
     machine = context.machine
     lengths, counts = np.unique(test.rows.lengths, return_counts=True)
     return {
@@ -128,5 +130,5 @@ def _fill(  # noqa: PLR0913  (everything that goes into a bundle)
             "p99_ms": result.speed.latency_ms.p99,
             **engine_measured.measured,
         },
-        "metric": context.metric,
+        "metric": context.judge.metric,
     }

@@ -38,7 +38,7 @@ def engine_speed(
         began = time.perf_counter()
         for _ in range(repeats):
             session.run(rows)
-        speeds.append(repeats * len(rows) / (time.perf_counter() - began))
+        speeds.append(repeats * rows.num_inputs / (time.perf_counter() - began))
     singles = [rows.select([i % len(rows)]) for i in range(calls)]
     for single in singles[: max(1, calls // 4)]:
         session.run(single)

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
+from miaotui.data.columns import Columns
 from miaotui.data.held_out import splits_with
-from miaotui.data.labels import encode_labels, infer_label_names, infer_problem
-from miaotui.data.rows import Columns, Rows, check_trainable, load_rows
+from miaotui.data.rows import Rows
 from miaotui.data.saved_splits import save_splits
 from miaotui.data.split import DataSplits
 from miaotui.errors import ModelError, OutputError
-from miaotui.measure.quality import default_metric, score
+from miaotui.measure.judge import judge_for
 from miaotui.models.encoder import Encoder
 from miaotui.models.families import FAMILY_NAMES, Family, family_of
 from miaotui.models.load import (
@@ -24,10 +24,12 @@ from miaotui.models.load import (
     load_tokenizer,
     load_transformers,
     longest_row,
+    task_of,
 )
 from miaotui.models.model import Model
+from miaotui.tasks import DEFAULT_TASK, TASKS, Task, task_named
 from miaotui.tasks.base import EncodedRows
-from miaotui.tasks.text_classification import Problem, TextClassification, text_classification
+from miaotui.tasks.outputs import Targets
 from miaotui.training.settings import FineTuning
 from miaotui.training.trainer import fine_tune
 
@@ -37,11 +39,6 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "vocab.txt",
 )
-_PROBLEM_TYPES = {
-    Problem.SINGLE_LABEL: "single_label_classification",
-    Problem.MULTI_LABEL: "multi_label_classification",
-    Problem.REGRESSION: "regression",
-}
 StepProgress = Callable[[int, int, float, float | None], None]
 
 
@@ -54,6 +51,7 @@ class FineTuned:
     validation: float
     splits: dict[str, int]
     steps: int
+    notes: tuple[str, ...] = ()
 
 
 def finetune(  # noqa: PLR0913  (a verb's settings)
@@ -63,19 +61,22 @@ def finetune(  # noqa: PLR0913  (a verb's settings)
     settings: FineTuning | None = None,
     columns: Columns | None = None,
     revision: str | None = None,
+    task: str | None = None,
     on_progress: StepProgress | None = None,
 ) -> FineTuned:
-    """Trains on training rows only; selection and test rows are never looked at."""
+    """Trains on training rows only; selection and test rows are never looked at. Without a `task`,
+    it is the model's or the one that the rows are of."""
     settings = settings or FineTuning()
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise OutputError(f"{out} is not empty; give a new folder as --out")
     source = find_model(model, revision)
-    rows = load_rows(data, columns or Columns())
-    problem = Problem(infer_problem(rows.labels or ()))
-    check_trainable(rows, regression=problem is Problem.REGRESSION)
+    config = load_config(source)
+    kind = _task(source, config, data, task)
+    rows = kind.read_rows(data, columns or Columns())
+    own = kind.of_rows(load_tokenizer(source), rows, longest_row(source, config))
+    own.check_trainable(rows)
     splits = splits_with(rows, seed=settings.seed)
-    names = infer_label_names(rows.labels or ())
-    module, family, started = _start(source, names, problem, settings.seed)
+    module, family, started = _start(source, config, own, settings.seed)
     recovered = fine_tune(
         started,
         *_encoded(splits.train, started.task),
@@ -87,14 +88,19 @@ def finetune(  # noqa: PLR0913  (a verb's settings)
     _save(source, module, family, recovered.model.encoder, splits, out)
     shutil.rmtree(out.with_name(f".{out.name}.training"), ignore_errors=True)
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "selection", "test")}
-    metric = default_metric(problem)
-    return FineTuned(out, metric, _validate(recovered.model, splits), sizes, recovered.steps)
+    metric, validation = _validate(recovered.model, splits)
+    return FineTuned(out, metric, validation, sizes, recovered.steps, rows.notes)
 
 
-def _start(
-    source: Source, names: tuple[str, ...], problem: Problem, seed: int
-) -> tuple[Any, Family, Model]:
-    config = load_config(source)
+def _task(source: Source, config: Any, data: Path, asked: str | None) -> type[Task]:
+    """What is asked for, else the task whose rows these are without a doubt, else the model's."""
+    if asked is not None:
+        return task_named(asked)
+    suited = next((task for task in TASKS.values() if task.suits(data)), None)
+    return suited or task_of(source, config) or DEFAULT_TASK
+
+
+def _start(source: Source, config: Any, task: Task, seed: int) -> tuple[Any, Family, Model]:
     family = family_of(config)
     if family is None:
         raise ModelError(
@@ -102,23 +108,15 @@ def _start(
             "fine-tune it with transformers and give the folder to miaotui optimize"
         )
     torch.manual_seed(seed)
-    module = load_transformers(
-        source,
-        config,
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
-        problem_type=_PROBLEM_TYPES[problem],
-    )
-    task = text_classification(load_tokenizer(source), names, problem, longest_row(source, config))
-    encoder = Encoder(family.shape(module.config))
+    module = load_transformers(source, config, type(task), **task.model_settings())
+    encoder = Encoder(family.shape(module.config, task.reads_tokens))
     encoder.load_state_dict(family.weights(module.state_dict()))
     return module, family, Model(encoder.eval(), task, family.name)
 
 
-def _encoded(rows: Rows, task: TextClassification) -> tuple[EncodedRows, Any]:
-    targets = encode_labels(rows.labels or (), task.labels, task.problem, rows.label_order)
-    return task.encode(rows.texts), targets
+def _encoded(rows: Rows, task: Task) -> tuple[EncodedRows, Targets]:
+    encoded = task.encode(rows.texts)
+    return encoded, task.targets(rows, encoded)
 
 
 def _save(  # noqa: PLR0913
@@ -141,9 +139,11 @@ def _save(  # noqa: PLR0913
     save_splits(out, splits)
 
 
-def _validate(model: Model, splits: DataSplits) -> float:
+def _validate(model: Model, splits: DataSplits) -> tuple[str, float]:
+    """The default metric and its value on the validation rows."""
     from miaotui.training.teacher import cache_teacher
 
     rows, targets = _encoded(splits.validation, model.task)
-    logits = cache_teacher(model.encoder, rows).logits
-    return score(default_metric(model.task.problem), logits, targets)
+    judge = judge_for(model.task)
+    outputs = cache_teacher(model.encoder, rows).outputs
+    return judge.metric, judge.score(outputs, targets, rows.input_starts)

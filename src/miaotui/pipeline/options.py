@@ -27,6 +27,7 @@ class OptimizeOptions:
     rows: RowsOptions
     out: Path
     budget: Budget = field(default_factory=Budget)
+    task: str | None = None
     metric: str | None = None
     engines: tuple[str, ...] | None = None
     cores: int | None = None

@@ -11,13 +11,12 @@ import numpy as np
 
 from miaotui import __version__
 from miaotui.data.held_out import splits_with
-from miaotui.data.labels import encode_labels
-from miaotui.data.rows import Rows, check_trainable, load_rows
+from miaotui.data.rows import Rows
 from miaotui.data.saved_splits import load_splits
 from miaotui.data.split import DataSplits
-from miaotui.data.unlabelled import Unlabelled, load_unlabelled
+from miaotui.data.unlabelled import Unlabelled, distinct
+from miaotui.engines import REFERENCE
 from miaotui.engines.base import RowRunner
-from miaotui.engines.torch import TorchEngine
 from miaotui.errors import (
     BudgetError,
     DataError,
@@ -27,17 +26,18 @@ from miaotui.errors import (
     RecipeError,
 )
 from miaotui.hardware import Machine, environment_fingerprint, limit_cores, probe
-from miaotui.measure.quality import check_metric, default_metric, score
+from miaotui.measure.judge import OutputsJudge, Split, judge_for
 from miaotui.models.latency_table import LatencyTable
 from miaotui.models.load import Source, find_model, load_model
 from miaotui.models.model import Calibration, Model
 from miaotui.pipeline.affordable import affordable_splits
 from miaotui.pipeline.options import OptimizeOptions
 from miaotui.search.build import build_and_open
-from miaotui.search.context import Context, SplitRows
+from miaotui.search.context import Context
 from miaotui.search.run import SMALLEST_FOR_SURGERY
+from miaotui.tasks import Task, task_named
 from miaotui.tasks.base import EncodedRows, joined
-from miaotui.tasks.text_classification import Problem, TextClassification
+from miaotui.tasks.outputs import one_a_row
 
 _WARN_GAP = 0.03
 _GAP_ROWS = 500
@@ -56,35 +56,35 @@ class Prepared:
     def with_latency(self, table: LatencyTable | None) -> "Prepared":
         return replace(self, context=self.context.with_latency(table))
 
-    def test(self) -> SplitRows:
+    def test(self) -> Split:
         """Opens the test split: the original answers it, nothing else has seen it."""
         with _original(self.context) as session:
-            return _judged(self.splits.test, self.context.model.task, session)
+            return self.context.judge.split(self.splits.test, session)
 
 
 def prepare(options: OptimizeOptions) -> Prepared:
     """Everything that can be wrong with the input is found here, before anything is written."""
     machine = probe()
     source = find_model(options.model, options.revision)
-    rows = load_rows(options.rows.data, options.rows.columns)
     model = load_model(source)
-    check_trainable(rows, regression=model.task.problem is Problem.REGRESSION)
-    metric = options.metric or default_metric(model.task.problem)
-    check_metric(metric, model.task.problem)
-    _targets(rows, model.task)
+    _check_task(model.task, options.task)
+    rows = model.task.read_rows(options.rows.data, options.rows.columns)
+    model.task.check_trainable(rows)
+    judge = judge_for(model.task, options.metric)
+    _calibration(rows, model.task)
     cores = options.cores or machine.cores
     if cores != machine.cores:
         limit_cores(cores)
     saved = load_splits(source.folder)
     splits = splits_with(
         rows,
-        _optional(options.rows.selection, options),
-        _optional(options.rows.test, options),
+        _optional(options.rows.selection, model.task, options),
+        _optional(options.rows.test, model.task, options),
         seed=options.rows.seed,
         saved=saved,
     )
-    unlabelled = _unlabelled(options, splits)
-    bare = _context(options, model, splits, machine, cores, metric, unlabelled)
+    unlabelled = _unlabelled(model.task, options, splits)
+    bare = _context(options, model, splits, machine, cores, judge, unlabelled)
     with _original(bare) as session:
         memory = bare.work / f"rows-{bare.fingerprint}.json"
         budget_s, seed = options.budget.time_budget_s, options.rows.seed
@@ -92,18 +92,27 @@ def prepare(options: OptimizeOptions) -> Prepared:
         context = _with_rows(bare, splits, session)
         searches = options.recipe is None and not options.keep_shapes
         notes = _notes(splits, saved is not None, unlabelled, context, session, searches)
-    return Prepared(source, context, splits, (*cut, *notes))
+    return Prepared(source, context, splits, (*rows.notes, *cut, *notes))
 
 
-def _optional(path: Path | None, options: OptimizeOptions) -> Rows | None:
-    return None if path is None else load_rows(path, options.rows.columns)
+def _check_task(task: Task, asked: str | None) -> None:
+    if asked is not None and type(task) is not task_named(asked):
+        raise ModelError(
+            f"the model was trained for {task.name}, not for {task_named(asked).name}; leave "
+            "--task out, or give another model"
+        )
 
 
-def _unlabelled(options: OptimizeOptions, splits: DataSplits) -> Unlabelled | None:
-    if options.rows.unlabelled is None:
+def _optional(path: Path | None, task: Task, options: OptimizeOptions) -> Rows | None:
+    return None if path is None else task.read_rows(path, options.rows.columns)
+
+
+def _unlabelled(task: Task, options: OptimizeOptions, splits: DataSplits) -> Unlabelled | None:
+    path = options.rows.unlabelled
+    if path is None:
         return None
-    held_out = splits.held_out_hashes
-    return load_unlabelled(options.rows.unlabelled, held_out, options.rows.columns)
+    texts = task.read_rows(path, options.rows.columns, labelled=False).texts
+    return distinct(texts, splits.held_out_hashes)
 
 
 def _work_folder(options: OptimizeOptions) -> Path:
@@ -131,33 +140,29 @@ def nothing_left_of_a_refusal(options: OptimizeOptions) -> Iterator[None]:
         raise
 
 
-def _targets(rows: Rows, task: TextClassification) -> np.ndarray:
-    return encode_labels(rows.labels or (), task.labels, task.problem, rows.label_order)
-
-
 def _context(  # noqa: PLR0913  (the one place where everything comes together)
     options: OptimizeOptions,
     model: Model,
     splits: DataSplits,
     machine: Machine,
     cores: int,
-    metric: str,
+    judge: OutputsJudge,
     unlabelled: Unlabelled | None,
 ) -> Context:
     """The context, its rows still to come."""
     extra = None
     if unlabelled is not None and unlabelled.texts:
         extra = model.task.encode(unlabelled.texts[:_UNLABELLED_ROWS])
-    none = Calibration(joined([]), np.zeros(0))
+    none = Calibration(joined([]), one_a_row(np.zeros(0)))
     return Context(
         model=model,
         machine=machine,
         cores=cores,
-        metric=metric,
+        judge=judge,
         train=none,
         validation=none,
         unlabelled=extra,
-        selection=SplitRows((), none.rows, none.targets, np.zeros((0, 0), np.float32)),
+        selection=Split((), none.rows, none.targets, none.targets),
         work=_work_folder(options),
         fingerprint=_fingerprint(options, model, splits, machine, cores, extra),
         seed=options.rows.seed,
@@ -170,7 +175,7 @@ def _with_rows(bare: Context, splits: DataSplits, session: RowRunner) -> Context
         bare,
         train=_calibration(_shuffled(splits.train, bare.seed), task),
         validation=_calibration(splits.validation, task),
-        selection=_judged(splits.selection, task, session),
+        selection=bare.judge.split(splits.selection, session),
     )
 
 
@@ -179,20 +184,15 @@ def _shuffled(rows: Rows, seed: int) -> Rows:
     return rows.select(np.random.default_rng(seed).permutation(len(rows)).tolist())
 
 
-def _calibration(rows: Rows, task: TextClassification) -> Calibration:
-    return Calibration(task.encode(rows.texts), _targets(rows, task))
-
-
-def _judged(rows: Rows, task: TextClassification, session: RowRunner) -> SplitRows:
-    """Rows with targets and the original's answers (torch, fp32, same truncation)."""
+def _calibration(rows: Rows, task: Task) -> Calibration:
     encoded = task.encode(rows.texts)
-    return SplitRows(rows.texts, encoded, _targets(rows, task), session.run(encoded))
+    return Calibration(encoded, task.targets(rows, encoded))
 
 
 @contextmanager
 def _original(context: Context) -> Iterator[RowRunner]:
     folder = context.work / "engines" / "original"
-    session = build_and_open(TorchEngine(), context.model, context, folder)
+    session = build_and_open(REFERENCE(), context.model, context, folder)
     try:
         yield session
     finally:
@@ -240,7 +240,7 @@ def _notes(
     if unlabelled is not None and unlabelled.dropped_equal:
         notes.append(f"{unlabelled.dropped_equal} unlabelled texts equal a held-out row: dropped")
     notes += _row_notes(splits, context, searches)
-    if not context.model.has_adapter:
+    if not context.model.can_shrink:
         notes.append(
             f"{context.model.family} has no adapter: pruning, factorization, distillation and "
             "packing were not tried; engines, quantization and buckets were"
@@ -275,8 +275,9 @@ def _gap(splits: DataSplits, context: Context, session: RowRunner) -> list[str]:
     """Warns where training rows score clearly above held-out ones: they were seen before."""
     count = min(_GAP_ROWS, len(splits.train))
     chosen = np.random.default_rng(0).permutation(len(splits.train))[:count]
-    seen = _judged(splits.train.select(chosen.tolist()), context.model.task, session)
-    gap = score(context.metric, seen.original, seen.targets) - context.original_quality
+    judge = context.judge
+    seen = judge.split(splits.train.select(chosen.tolist()), session)
+    gap = judge.original_quality(seen) - judge.original_quality(context.selection)
     if gap <= _WARN_GAP:
         return []
     return [f"training rows score {gap * 100:.1f} points above held-out ones: likely trained on"]

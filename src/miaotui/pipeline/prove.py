@@ -4,21 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jaxtyping import Float32
-from numpy import ndarray
-
 from miaotui.budget import Objective
 from miaotui.engines.base import RowRunner
 from miaotui.errors import MiaotuiError, first_line
-from miaotui.measure.quality import compare
+from miaotui.measure.judge import Split
 from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_interleaved
-from miaotui.models.load import SHAPE_FILE, Source, load_config, load_transformers
-from miaotui.models.model import PaddedClassifier
+from miaotui.models.load import SHAPE_FILE, Source, load_config, load_transformers, padded_model
 from miaotui.predictor import Predictor
 from miaotui.rivals import RIVALS, StockModel
 from miaotui.rivals.opening import OpenRival, open_rivals
 from miaotui.search.clock import Clock, News, Watch
-from miaotui.search.context import Context, SplitRows
+from miaotui.search.context import Context
 
 _OURS, _BASELINE = "miaotui", "baseline"
 _SHORTEST_FULL_S = 90.0
@@ -54,7 +50,7 @@ def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
     source: Source,
     ours: RowRunner,
     baseline: RowRunner,
-    test: SplitRows,
+    test: Split,
     objective: Objective,
     clock: Clock,
     watch: Watch,
@@ -89,9 +85,8 @@ def _rivals(
     if (source.folder / SHAPE_FILE).exists():
         reason = "the original is not a transformers folder"
         return [], {rival.name: reason for rival in RIVALS}
-    config = load_config(source)
-    takes_types = int(getattr(config, "type_vocab_size", 0) or 0) > 1
-    module = PaddedClassifier(load_transformers(source, config), takes_types).eval()
+    config, kind = load_config(source), type(context.model.task)
+    module = padded_model(load_transformers(source, config, kind), kind)
     saturates = context.machine.saturates_int8
     rows, cores = context.train.rows, context.cores
     stock = StockModel(module, rows, _stock_folder(context), cores, saturates)
@@ -117,7 +112,7 @@ def _contender(
 
 
 def _drops(
-    opened: Sequence[OpenRival], context: Context, test: SplitRows, unavailable: dict[str, str]
+    opened: Sequence[OpenRival], context: Context, test: Split, unavailable: dict[str, str]
 ) -> tuple[list[OpenRival], dict[str, float]]:
     """What each rival loses on the test rows; one that fails on them joins `unavailable`."""
     answering, drops = [], {}
@@ -130,6 +125,5 @@ def _drops(
     return answering, drops
 
 
-def _drop(rival: OpenRival, context: Context, test: SplitRows) -> float:
-    logits: Float32[ndarray, "rows labels"] = rival.predictor.logits(test.rows)
-    return compare(context.metric, context.problem, test.original, logits, test.targets).drop
+def _drop(rival: OpenRival, context: Context, test: Split) -> float:
+    return context.judge.judge(rival.predictor.session, test).drop

@@ -15,8 +15,6 @@ from miaotui.search.latency import stored_table
 from miaotui.search.planner import float_recipes, original_recipe
 from miaotui.search.run import Outcome
 from miaotui.search.trials import Origin, Trial, TrialStore
-from miaotui.techniques import PruneStructure
-from miaotui.training.settings import Distillation
 
 _TABLE_S, _SHORTEST_S = 60.0, 20.0
 
@@ -50,7 +48,7 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
         watch(News("recipe", plain.title, "", clock.left_s))
         floats.append(evaluate(plain, "free", context, store, effort))
     latency = error = None
-    if any(isinstance(step, PruneStructure) for step in _steps(recipe)):
+    if any(step.uses_latency for stage in recipe.each_stage for step in stage.steps):
         watch(News("recipe", "timing blocks", "", clock.left_s))
         runtime = recipe.last.model_copy(update={"steps": recipe.quantizing})
         one_by_one = budget.ranks_by is Objective.LATENCY
@@ -96,8 +94,4 @@ def _origin(recipe: Recipe) -> Origin:
 
 
 def _recoveries(recipe: Recipe) -> int:
-    return sum(isinstance(step, Distillation) for step in recipe.steps)
-
-
-def _steps(recipe: Recipe) -> list[object]:
-    return [step for stage in recipe.each_stage for step in stage.steps]
+    return sum(step.trains for step in recipe.steps)

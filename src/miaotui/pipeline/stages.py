@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 from numpy import ndarray
 
 from miaotui.cascade import Cascade, write_stages
-from miaotui.measure.quality import score
-from miaotui.search.context import SplitRows
+from miaotui.measure.judge import OutputsJudge, Split
+from miaotui.tasks.outputs import Outputs
 
 _LEAST_ROWS = 30
 
@@ -24,16 +23,17 @@ class StageRows:
 
 
 def measure_stages(
-    cascade: Cascade, test: SplitRows, logits: Float32[ndarray, "rows labels"], metric: str
+    cascade: Cascade, test: Split, outputs: Outputs, judge: OutputsJudge
 ) -> list[StageRows]:
-    """Every stage, as they are asked. `logits` are the cascade's own of all test rows."""
+    """Every stage, as they are asked. `outputs` are the cascade's own of all test rows."""
     answered_by = cascade.answered_by(test.rows)
 
     def of(chosen: ndarray) -> StageRows:
         count = int(chosen.sum())
         if count < _LEAST_ROWS:
             return StageRows(count, None)
-        return StageRows(count, score(metric, logits[chosen], test.targets[chosen]))
+        rows = np.flatnonzero(chosen)
+        return StageRows(count, judge.score(outputs.select(rows), test.targets.select(rows)))
 
     return [of(answered_by == number) for number in range(len(cascade.facts.stages) + 1)]
 

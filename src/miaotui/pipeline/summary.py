@@ -28,13 +28,12 @@ from miaotui.models.shape import EncoderShape, LayerShape
 from miaotui.pipeline.options import OptimizeOptions
 from miaotui.pipeline.prepare import Prepared
 from miaotui.pipeline.prove import Proof
-from miaotui.recipe import Recipe
+from miaotui.recipe import Recipe, is_training
 from miaotui.search.acceptance import Tested, keeps
 from miaotui.search.candidates import fits_memory
 from miaotui.search.planner import float_recipes
 from miaotui.search.run import Outcome
 from miaotui.search.trials import Trial
-from miaotui.techniques import DropLayers
 
 _CALLS_SHOWN = 2000
 
@@ -231,8 +230,8 @@ def _layers(before: Model, after: EncoderShape | None, recipe: Recipe) -> list[L
     shapes = before.encoder.shape.layers
     places = list(range(len(shapes)))
     for step in recipe.shaping:
-        if isinstance(step, DropLayers):
-            places = [places[i] for i in step.keep]
+        if not is_training(step):
+            places = step.layers_left(places)
     kept = dict(zip(places, after.layers, strict=True))
     nothing = LayerShape(0, 0)
     return [

@@ -7,14 +7,12 @@ import numpy as np
 
 from miaotui.bundle import Bundle, Golden, open_bundle, read_bundle
 from miaotui.cascade import Cascade
-from miaotui.data.labels import encode_labels
-from miaotui.data.rows import Columns, load_rows
+from miaotui.data.columns import Columns
 from miaotui.hardware import limit_cores, probe
-from miaotui.measure.quality import default_metric, equal_answers, score
+from miaotui.measure.judge import judge_for
 from miaotui.pipeline.engine_speed import engine_speed
 from miaotui.predictor import Predictor
 from miaotui.tasks.base import EncodedRows, encoded_rows
-from miaotui.tasks.text_classification import TextClassification
 
 _ROUNDS = 10
 _ROUND_S = 1.0
@@ -65,12 +63,13 @@ def verify(
     )
 
 
-def _golden(predictor: Predictor, golden: object) -> tuple[float | None, float | None]:
-    if not isinstance(golden, Golden) or not isinstance(predictor.task, TextClassification):
+def _golden(predictor: Predictor, golden: Golden | None) -> tuple[float | None, float | None]:
+    if golden is None:
         return None, None
-    logits = predictor.logits(golden.rows)
-    same = equal_answers(predictor.task.problem, golden.logits, logits)
-    return float(same.mean()), float(np.abs(golden.logits - logits).max())
+    outputs, groups = predictor.outputs(golden.rows), golden.rows.input_starts
+    same = predictor.task.same_answers(golden.outputs.merged(groups), outputs.merged(groups))
+    difference = np.abs(golden.outputs.values - outputs.values).max(initial=0.0)
+    return float(same.mean()), float(difference)
 
 
 def _rows(bundle: Bundle, predictor: Predictor, seed: int) -> EncodedRows:
@@ -85,21 +84,19 @@ def _rows(bundle: Bundle, predictor: Predictor, seed: int) -> EncodedRows:
 
 def _rows_of(lengths: dict[str, int], predictor: Predictor, seed: int) -> EncodedRows:
     """Rows of random ids in the stored lengths, shuffled."""
-    task = predictor.task
-    vocab = task.tokenizer.get_vocab_size() if isinstance(task, TextClassification) else 1000
+    vocab = predictor.task.tokenizer.get_vocab_size()
     random = np.random.default_rng(seed)
     wanted = [int(length) for length, count in lengths.items() for _ in range(count)]
     random.shuffle(wanted)
-    return encoded_rows([random.integers(0, vocab, length).tolist() for length in wanted])
+    rows = encoded_rows([random.integers(0, vocab, length).tolist() for length in wanted])
+    return predictor.task.readable(rows)
 
 
 def _quality(
     predictor: Predictor, data: Path | None, columns: Columns, metric: str | None
 ) -> float | None:
-    task = predictor.task
-    if data is None or not isinstance(task, TextClassification):
+    if data is None:
         return None
-    rows = load_rows(data, columns)
-    targets = encode_labels(rows.labels or (), task.labels, task.problem, rows.label_order)
-    chosen = metric or default_metric(task.problem)
-    return score(chosen, predictor.logits(task.encode(rows.texts)), targets)
+    judge = judge_for(predictor.task, metric)
+    split = judge.split(predictor.task.read_rows(data, columns), predictor.session)
+    return judge.original_quality(split)

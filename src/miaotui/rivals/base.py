@@ -10,7 +10,7 @@ from miaotui.engines.base import Runner
 from miaotui.engines.layouts import Layout, Padded
 from miaotui.engines.onnx_files import ONNX_FILE, trace
 from miaotui.hardware import Machine
-from miaotui.models.model import PaddedClassifier
+from miaotui.models.model import PaddedModel
 from miaotui.tasks.base import EncodedRows
 
 
@@ -18,7 +18,7 @@ from miaotui.tasks.base import EncodedRows
 class StockModel:
     """The model as transformers loads it, rows to calibrate on, and a folder for exports."""
 
-    module: PaddedClassifier
+    module: PaddedModel
     calibration: EncodedRows
     folder: Path
     cores: int
@@ -59,5 +59,5 @@ def missing_package(machine: Machine, *names: str) -> str | None:
     return f"{', '.join(absent)} is not installed" if absent else None
 
 
-def padded_inputs(module: PaddedClassifier) -> list[str]:
-    return ["ids", "mask"] + (["types"] if module.takes_types else [])
+def padded_inputs(module: PaddedModel) -> list[str]:
+    return list(module.inputs)

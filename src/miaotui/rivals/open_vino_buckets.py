@@ -40,7 +40,9 @@ class OpenVinoBuckets(Rival):
 
         def run(batch: Batch) -> Float32[ndarray, "blocks labels"]:
             blocks, tokens, _ = batch.shape
-            filled = int((batch.rows[:, 0] >= 0).sum())  # rows come first, then what only fills up
+            filled = int(
+                (batch.owners[:, 0] >= 0).sum()
+            )  # rows come first, then what only fills up
             rows = min(blocks, 1 << (filled - 1).bit_length())
             if (rows, tokens) not in requests:
                 fixed = network.clone()

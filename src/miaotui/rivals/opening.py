@@ -9,7 +9,8 @@ from miaotui.errors import MiaotuiError, first_line
 from miaotui.hardware import Machine, resident_bytes
 from miaotui.predictor import Predictor
 from miaotui.rivals.base import Rival, StockModel
-from miaotui.tasks.base import EncodedRows, Task
+from miaotui.tasks.base import EncodedRows
+from miaotui.tasks.task import Task
 
 _BATCHES = (8, 32, 128)
 _CLEARLY_SLOWER = 1.05

@@ -16,9 +16,9 @@ from miaotui.cascade import (
     ENGINE_FOLDER,
     Stage,
     Stages,
-    confidence,
     fit_error_curve,
     open_stages,
+    stage_confidence,
     stage_folder,
     write_stages,
 )
@@ -30,8 +30,7 @@ from miaotui.models.shape import EncoderShape, shape_from_json, shape_to_json
 from miaotui.recipe import Recipe
 from miaotui.search.context import Context, write_json
 from miaotui.search.realize import Progress, realize, trainings
-from miaotui.tasks.text_classification import Problem
-from miaotui.techniques import PruneStructure
+from miaotui.tasks.task import ConfidenceName
 
 
 def build_recipe(
@@ -74,8 +73,8 @@ def built(recipe: Recipe, context: Context) -> Built:
 def _built_key(recipe: Recipe, context: Context) -> str:
     """A pruned model depends on the latency table too, a trained one on how long it was trained."""
     steps = [step for stage in recipe.each_stage for step in stage.steps]
-    pruned = any(isinstance(step, PruneStructure) for step in steps)
-    table = context.train.latency if pruned else None
+    timed = any(step.uses_latency for step in steps)
+    table = context.train.latency if timed else None
     facts = f"{context.fingerprint}{recipe.key}{table.to_json() if table else ''}"
     facts += "".join(trainings(recipe, context))
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
@@ -121,15 +120,16 @@ def _build_earlier_stages(
     """Each stage gets the validation rows that the ones before it leave; its threshold is what the
     asked share of them reaches."""
     rows, found = context.validation.rows, []
-    better = _last_answers(recipe, context, folder)
+    name = _confidence(context)
+    better = _last_answers(recipe, context, folder) if name == "expected-error" else None
     waiting = np.arange(len(rows))
     for number, stage in enumerate(recipe.stages):
         model = realize(stage.recipe, context, seconds, progress)
         session = build_and_open(stage.engine, model, context, stage_folder(folder, number))
-        logits = session.run(rows.select(waiting))
+        outputs = session.run(rows.select(waiting))
         session.close()
-        curve = None if better is None else fit_error_curve(logits[:, 0], better[waiting])
-        sure = confidence(context.problem, logits, curve)
+        curve = None if better is None else fit_error_curve(outputs.values[:, 0], better[waiting])
+        sure = stage_confidence(name, outputs, curve)
         threshold = float(np.quantile(sure, 1 - stage.answers))
         found.append(Stage(engine=stage.engine, threshold=threshold, curve=curve))
         left = waiting[sure < threshold]
@@ -139,19 +139,21 @@ def _build_earlier_stages(
                 "validation rows that reach it; give more rows, or leave it out"
             )
         waiting = left
-    write_stages(folder, Stages(problem=context.problem, stages=tuple(found)))
+    write_stages(folder, Stages(confidence=name, stages=tuple(found)))
 
 
-def _last_answers(
-    recipe: Recipe, context: Context, folder: Path
-) -> Float32[ndarray, " rows"] | None:
-    """What the last stage answers on validation rows, of a regression; labels are not judged by
-    it."""
-    if context.problem is not Problem.REGRESSION:
-        return None
+def _confidence(context: Context) -> ConfidenceName:
+    task = context.model.task
+    if task.confidence is None:
+        raise RecipeError(f"a cascade of {task.name} has nothing to tell a sure answer by")
+    return task.confidence
+
+
+def _last_answers(recipe: Recipe, context: Context, folder: Path) -> Float32[ndarray, " rows"]:
+    """What the last stage answers on validation rows, in numbers."""
     with _failures_of(recipe.engine):
         last = recipe.engine.open(folder / ENGINE_FOLDER, context.cores)
-        found = last.run(context.validation.rows)[:, 0]
+        found = last.run(context.validation.rows).values[:, 0]
         last.close()
     return found
 

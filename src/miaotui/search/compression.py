@@ -80,7 +80,8 @@ def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
 
 def _wants_cascade(state: SearchState) -> bool:
     layers = len(state.context.model.encoder.layers)
-    return state.budget.ranks_by is Objective.THROUGHPUT and layers > planner.TINY_LAYERS
+    can = state.context.model.task.confidence is not None and layers > planner.TINY_LAYERS
+    return can and state.budget.ranks_by is Objective.THROUGHPUT
 
 
 def _distil(state: SearchState, runtime: Recipe, recipe: Recipe, share: float) -> Trial | None:

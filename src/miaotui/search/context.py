@@ -2,41 +2,18 @@
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
-from numpy import ndarray
 
+from miaotui.engines.base import Workload
 from miaotui.hardware import Machine
-from miaotui.measure.quality import score
+from miaotui.measure.judge import OutputsJudge, Split
 from miaotui.models.latency_table import LatencyTable
 from miaotui.models.model import Calibration, Model
-from miaotui.tasks.base import EncodedRows, Text
-from miaotui.tasks.text_classification import Problem
-
-
-@dataclass(frozen=True)
-class SplitRows:
-    """Rows of one split with their targets and the original's logits."""
-
-    texts: Sequence[Text]
-    rows: EncodedRows
-    targets: ndarray
-    original: Float32[ndarray, "rows labels"]
-
-    def first(self, count: int) -> "SplitRows":
-        count = min(count, len(self.texts))
-        return SplitRows(
-            self.texts[:count],
-            self.rows.select(range(count)),
-            self.targets[:count],
-            self.original[:count],
-        )
+from miaotui.tasks.base import EncodedRows
 
 
 @dataclass(frozen=True)
@@ -46,23 +23,19 @@ class Context:
     model: Model
     machine: Machine
     cores: int
-    metric: str
+    judge: OutputsJudge
     train: Calibration
     validation: Calibration
     unlabelled: EncodedRows | None
-    selection: SplitRows
+    selection: Split
     work: Path
     fingerprint: str
     seed: int
 
     @property
-    def problem(self) -> Problem:
-        return self.model.task.problem
-
-    @cached_property
-    def original_quality(self) -> float:
-        """The original's metric on the selection rows."""
-        return score(self.metric, self.selection.original, self.selection.targets)
+    def workload(self) -> Workload:
+        """What engines go by when they suggest settings."""
+        return Workload(self.machine, self.cores, self.block_tokens, self.edges, self.single_edges)
 
     def with_latency(self, table: LatencyTable | None) -> "Context":
         """The same with what techniques may know of the runtime's time."""

@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from miaotui.errors import MiaotuiError, OutputError
-from miaotui.measure.quality import compare, equal_answers, same_answers
 from miaotui.predictor import Predictor
 from miaotui.recipe import Recipe
 from miaotui.search.build import build_recipe, folder_bytes, open_recipe
 from miaotui.search.candidates import ONE_SIDED_95
-from miaotui.search.context import Context, SplitRows
+from miaotui.search.context import Context
 from miaotui.search.memory import serving_memory_bytes
 from miaotui.search.realize import Progress, outgrown
 from miaotui.search.trials import Origin, Trial, TrialStore
 from miaotui.tasks.base import Text
-from miaotui.tasks.text_classification import Problem
 
 _ROUNDS = 3
 _FEWEST_ROWS = 128
@@ -74,9 +72,9 @@ def _measure(recipe: Recipe, context: Context, folder: Path, effort: Effort) -> 
     runner = open_recipe(recipe, context, folder)
     runner.run(chosen.rows.select(range(min(_FEWEST_ROWS, len(chosen.rows)))))
     began = time.perf_counter()
-    logits = runner.run(chosen.rows)
-    rows_per_s = len(chosen.rows) / (time.perf_counter() - began)
-    report = compare(context.metric, context.problem, chosen.original, logits, chosen.targets)
+    outputs = runner.run(chosen.rows)
+    rows_per_s = len(chosen) / (time.perf_counter() - began)
+    report = context.judge.compare(outputs, chosen)
     predictor = Predictor(context.model.task, runner)
     p50, p99 = _latency_ms(predictor, chosen.texts, effort.calls_s)
     wanted = max(_FEWEST_ROWS, int(rows_per_s * effort.round_s))
@@ -87,21 +85,13 @@ def _measure(recipe: Recipe, context: Context, folder: Path, effort: Effort) -> 
         "quality": report.optimized,
         "drop": report.drop,
         "drop_error": (report.upper_bound_95 - report.drop) / ONE_SIDED_95,
-        "same_answers": same_answers(context.problem, chosen.original, logits),
-        "divergence": _divergence(context.problem, chosen, logits),
+        "same_answers": report.agreement == 1.0,
+        "divergence": report.divergence,
         "throughput_rows_per_s": throughput,
         "p50_ms": p50,
         "p99_ms": p99,
         "size_bytes": folder_bytes(folder),
     }
-
-
-def _divergence(problem: Problem, rows: SplitRows, logits: np.ndarray) -> float:
-    """See `Trial.divergence`."""
-    if problem is not Problem.REGRESSION:
-        return float(1 - equal_answers(problem, rows.original, logits).mean())
-    spread = float(rows.original.std()) or 1.0
-    return float(np.sqrt(np.mean((logits - rows.original) ** 2))) / spread
 
 
 def _throughput(predictor: Predictor, texts: Sequence[Text], wanted: int, rounds: int) -> float:

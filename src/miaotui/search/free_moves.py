@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from miaotui.budget import Objective
-from miaotui.engines.native import NativeEngine
 from miaotui.search import planner
 from miaotui.search.candidates import allowed
-from miaotui.search.sensitivity import is_int8, layer_sensitivity, with_fallback
+from miaotui.search.sensitivity import can_fall_back, layer_sensitivity, with_fallback
 from miaotui.search.side_by_side import time_side_by_side
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
@@ -32,14 +31,14 @@ def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
         _refine(state, trial, most=_FLOAT_MOVES)
     time_side_by_side(state, state.leading("free")[:_SIDE_BY_SIDE])
     leading = state.leading("free")[:1]
-    for recipe in planner.other_calibrators(leading[0].recipe) if leading else ():
+    for recipe in planner.quantized_otherwise(leading[0].recipe) if leading else ():
         if state.has_time(_REFINED_SHARE):
             state.try_(_STAGE, recipe, "free")
     for recipe in planner.float_recipes(leading[0].recipe) if leading else ():
         seen = {t.recipe.key for t in state.trials}
         if recipe.key not in seen and state.has_time(_FALLBACK_SHARE):
             state.try_(_STAGE, recipe, "free")
-    if state.context.model.has_adapter and state.budget.max_drop > 0:
+    if state.context.model.can_shrink and state.budget.max_drop > 0:
         _fall_back(state)
     return first
 
@@ -50,7 +49,7 @@ def _different(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     found: dict[object, Trial] = {}
     for trial in trials:
         if trial.times_behind(trials[0], objective) < _NEAR:
-            kinds = tuple(type(step) for step in trial.recipe.steps)
+            kinds = tuple(step.quantizes for step in trial.recipe.steps)
             found.setdefault((trial.recipe.engine.name, kinds), trial)
     return list(found.values())
 
@@ -65,7 +64,7 @@ def _refine(state: SearchState, trial: Trial, most: int | None = None) -> None:
 def _fall_back(state: SearchState) -> None:
     """Measures the layers of the fastest int8; where it loses too much, puts them back in float,
     the most sensitive first, until it does not."""
-    found = [t for t in state.trials if t.ok and t.origin == "free" and is_int8(t.recipe)]
+    found = [t for t in state.trials if t.ok and t.origin == "free" and can_fall_back(t.recipe)]
     if not found or not state.has_time(_FALLBACK_SHARE):
         return
     fastest = min(found, key=lambda t: t.cost(state.budget.ranks_by))
@@ -75,8 +74,8 @@ def _fall_back(state: SearchState) -> None:
     state.tell(_STAGE, "sensitivity of each layer to int8")
     in_time = partial(state.has_time, _FALLBACK_SHARE)
     state.sensitivity = layer_sensitivity(state.context, fastest.recipe, in_time)
-    by_linear = isinstance(fastest.recipe.engine, NativeEngine)
-    skipped_in: SkippedIn = "bf16" if by_linear and state.context.machine.computes_bf16 else "fp32"
+    mixes = fastest.recipe.engine.mixes_kinds and state.context.machine.computes_bf16
+    skipped_in: SkippedIn = "bf16" if mixes else "fp32"
     trial = fastest
     for layers in range(1, len(state.sensitivity) // 2 + 1):
         if allowed(trial, state.budget) or not state.has_time(_FALLBACK_SHARE):

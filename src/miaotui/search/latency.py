@@ -17,7 +17,6 @@ from miaotui.recipe import Recipe
 from miaotui.search.build import build_and_open
 from miaotui.search.context import Context, write_json
 from miaotui.tasks.base import EncodedRows
-from miaotui.techniques import Int8Dynamic, Int8Static
 
 _ROWS = 192
 _SINGLE_ROWS = 48
@@ -131,9 +130,8 @@ def _seconds_of(
         encoder = Encoder(shape).eval()
     model = Model(encoder, context.model.task, context.model.family)
     for step in runtime.quantizing:
-        if isinstance(step, Int8Dynamic | Int8Static):  # layers are not those that it skips
-            step = step.model_copy(update={"skip": ()})
-        model = step.prepare(model, context.train.first(16))
+        whole = step.skipping((), "fp32")  # layers are not those that it leaves out
+        model = whole.prepare(model, context.train.first(16))
     folder = context.work / "engines" / "table"
     session = build_and_open(runtime.engine, model, context, folder)
     best = _fastest(session, rows)

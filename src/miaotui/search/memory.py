@@ -6,12 +6,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from safetensors.numpy import save_file
 
 from miaotui.errors import EngineFailed
 from miaotui.recipe import Recipe
 from miaotui.search.context import Context
+from miaotui.tasks.base import rows_to_arrays
 
 
 def serving_memory_bytes(recipe: Recipe, context: Context, folder: Path) -> int:
@@ -25,8 +25,7 @@ def serving_memory_bytes(recipe: Recipe, context: Context, folder: Path) -> int:
     }
     with tempfile.TemporaryDirectory() as work:
         path = Path(work, "rows.safetensors")
-        types = np.zeros_like(rows.ids) if rows.type_ids is None else rows.type_ids
-        save_file({"ids": rows.ids, "starts": rows.starts, "types": types}, str(path))
+        save_file(rows_to_arrays(rows), str(path))
         command = [sys.executable, "-m", "miaotui.footprint", json.dumps(facts), str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
 
 from miaotui.models.load import SHAPE_FILE, find_model, load_model, save_model
 from miaotui.models.model import Model
-from miaotui.recipe import Recipe, Step
+from miaotui.recipe import Recipe, Step, is_training
 from miaotui.search.context import Context, write_json
 from miaotui.tasks.base import EncodedRows, joined
+from miaotui.tasks.outputs import Targets, join_ragged
 from miaotui.training.settings import Distillation
 from miaotui.training.teacher import TeacherOutputs, cache_teacher, use_threads
 from miaotui.training.trainer import distil
@@ -31,7 +34,7 @@ def realize(
     steps = recipe.shaping
     model, begin = _recovered_before(steps, context, seconds)
     for i, step in enumerate(steps[begin:], begin + 1):
-        if isinstance(step, Distillation):
+        if is_training(step):
             folder = _folder(context, steps[:i])
             model = _recovered(model, step, context, folder, seconds, progress)
         else:
@@ -48,7 +51,7 @@ def _recovered_before(
     took; what they were made of is not made again."""
     stored: tuple[Path, int] | None = None
     for i, step in enumerate(steps, 1):
-        if isinstance(step, Distillation):
+        if step.trains:
             folder = _folder(context, steps[:i])
             if not (folder / SHAPE_FILE).exists() or _too_short(folder, seconds):
                 break
@@ -103,7 +106,7 @@ def trainings(recipe: Recipe, context: Context) -> list[str]:
     for stage in recipe.each_stage:
         for i, step in enumerate(stage.shaping, 1):
             path = _folder(context, stage.shaping[:i]) / TRAINING_FILE
-            if isinstance(step, Distillation) and path.exists():
+            if step.trains and path.exists():
                 found.append(path.read_text(encoding="utf-8"))
     return found
 
@@ -114,7 +117,7 @@ def outgrown(recipe: Recipe, context: Context, seconds: float | None) -> bool:
     done: list[Step] = []
     for step in recipe.shaping:
         done.append(step)
-        if isinstance(step, Distillation) and _too_short(_folder(context, done), seconds):
+        if step.trains and _too_short(_folder(context, done), seconds):
             return True
     return any(outgrown(stage.recipe, context, seconds) for stage in recipe.stages)
 
@@ -150,14 +153,15 @@ def _share(progress: Progress) -> Callable[[float], None]:
     return report
 
 
-def _training_rows(context: Context) -> tuple[EncodedRows, np.ndarray, np.ndarray]:
+def _training_rows(context: Context) -> tuple[EncodedRows, Targets, Bool[ndarray, " rows"]]:
     """Labelled rows first, then the unlabelled ones with targets of zero."""
     train, extra = context.train, context.unlabelled
     if extra is None or not len(extra):
         return train.rows, train.targets, np.ones(len(train.rows), dtype=bool)
-    padding = np.zeros((len(extra), *train.targets.shape[1:]), dtype=train.targets.dtype)
+    known, starts = train.targets.values, extra.readout_starts
+    none = Targets(np.zeros((starts[-1], *known.shape[1:]), dtype=known.dtype), starts)
     labelled = np.arange(len(train.rows) + len(extra)) < len(train.rows)
-    return joined([train.rows, extra]), np.concatenate([train.targets, padding]), labelled
+    return joined([train.rows, extra]), join_ragged([train.targets, none]), labelled
 
 
 def teacher_outputs(

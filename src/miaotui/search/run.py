@@ -47,7 +47,7 @@ def search(
     original = free_moves(state, engines)
     leading = state.leading("free")
     runtime = (leading[0] if leading else original).recipe
-    if surgery and context.model.has_adapter and budget.max_drop > 0:
+    if surgery and context.model.can_shrink and budget.max_drop > 0:
         small = compress(state, runtime)
         if small is not None:
             cascades(state, small)

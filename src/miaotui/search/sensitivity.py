@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from miaotui.measure.quality import compare
 from miaotui.models.precision import Precision
 from miaotui.recipe import Recipe
 from miaotui.search.build import build_and_open
 from miaotui.search.context import Context, write_json
-from miaotui.techniques import Int8Dynamic, Int8Static
+from miaotui.tasks.outputs import Outputs
 from miaotui.techniques.base import SkippedIn
 
 
@@ -46,21 +45,22 @@ def layer_sensitivity(
         model = replace(quantized, precision=Precision(alone, quantized.precision.calibrator))
         folder = context.work / "engines" / "sensitivity"
         session = build_and_open(runtime.engine, model, context, folder)
-        logits = session.run(context.selection.rows)
+        outputs = session.run(context.selection.rows)
         session.close()
-        found.append(_judged(context, layer, logits))
+        found.append(_judged(context, layer, outputs))
         write_json(path, [asdict(entry) for entry in found])
     return found
 
 
-def _judged(context: Context, layer: int, logits: np.ndarray) -> Sensitivity:
-    rows = context.selection
-    report = compare(context.metric, context.problem, rows.original, logits, rows.targets)
-    return Sensitivity(layer, report.drop, float(np.mean((logits - rows.original) ** 2)))
+def _judged(context: Context, layer: int, outputs: Outputs) -> Sensitivity:
+    drop = context.judge.compare(outputs, context.selection).drop
+    change = outputs.values - context.selection.original.values
+    return Sensitivity(layer, drop, float(np.mean(change**2)))
 
 
-def is_int8(recipe: Recipe) -> bool:
-    return any(isinstance(step, Int8Dynamic | Int8Static) for step in recipe.quantizing)
+def can_fall_back(recipe: Recipe) -> bool:
+    """Whether its quantization can leave layers out."""
+    return any(step.skips for step in recipe.quantizing)
 
 
 def with_fallback(
@@ -69,10 +69,5 @@ def with_fallback(
     """The runtime with that many of its most sensitive layers back in float."""
     worst = sorted(found, key=lambda entry: -entry.distance)[:layers]
     skip = tuple(f"layers.{entry.layer}." for entry in sorted(worst, key=lambda e: e.layer))
-    steps = tuple(
-        step.model_copy(update={"skip": skip, "skipped_in": skipped_in})
-        if isinstance(step, Int8Dynamic | Int8Static)
-        else step
-        for step in runtime.steps
-    )
-    return runtime.model_copy(update={"steps": steps})
+    quantizing = tuple(step.skipping(skip, skipped_in) for step in runtime.quantizing)
+    return runtime.model_copy(update={"steps": (*runtime.shaping, *quantizing)})

@@ -28,8 +28,7 @@ class Trial(BaseModel):
     """Standard error of the drop, as its one-sided 95% bound has it."""
     same_answers: bool = False
     divergence: float = 1.0
-    """How far its answers are from the original's on the selection rows: the share answered
-    otherwise, or for a regression the root mean square difference over the answers' spread."""
+    """How far its answers are from the original's on the selection rows, by the task's measure."""
     throughput_rows_per_s: float = 0.0
     p50_ms: float = float("inf")
     p99_ms: float = float("inf")

@@ -1,45 +1,122 @@
 """Single-label, multi-label and regression over one text or a pair of texts."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 from tokenizers import Tokenizer
 
-from miaotui.errors import ModelError
-from miaotui.tasks.base import Answer, EncodedRows, Task, Text
+from miaotui.data.columns import ANY_COLUMNS, Columns
+from miaotui.data.rows import Rows, load_rows
+from miaotui.errors import DataError
+from miaotui.tasks.base import EncodedRows, Text
+from miaotui.tasks.class_labels import encode_labels, infer_label_names, infer_problem
+from miaotui.tasks.metrics import Metric
+from miaotui.tasks.outputs import Outputs, Targets, one_a_row
+from miaotui.tasks.problems import RULES, Problem, Rules
+from miaotui.tasks.task import SMALLEST_TRAINABLE, ConfidenceName, LossName, Task
+from miaotui.tasks.tokenizing import encode_stock
 from miaotui.tasks.wordpiece import NativeWordPiece, native_wordpiece
 
-TASK_FILE = "task.json"
-TOKENIZER_FILE = "tokenizer.json"
-_ENCODE_ROWS = 4096
 _EVEN = 0.5
-_TOKENIZER_MODELS = ("BPE", "Unigram", "WordLevel", "WordPiece")
 
 
-class Problem(StrEnum):
-    """How outputs become answers, which loss trains them and which metric judges them."""
+@dataclass(frozen=True)
+class LabelAnswer:
+    """What a classifier says of one text.
 
-    SINGLE_LABEL = "single_label"
-    MULTI_LABEL = "multi_label"
-    REGRESSION = "regression"
+    `score` belongs to `label`; `scores` to every label. A regression has the single label of its
+    config and `score` is the predicted value. A multi-label answer's `label` is its best one and
+    `labels` are all at 0.5 or above.
+    """
+
+    label: str
+    score: float
+    scores: dict[str, float]
+    labels: tuple[str, ...] = ()
+    truncated: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        labels = {"labels": list(self.labels)} if self.labels else {}
+        known = {"label": self.label, "score": self.score, "scores": self.scores}
+        return {**known, **labels, "truncated": self.truncated}
 
 
 @dataclass(frozen=True)
 class TextClassification(Task):
     """A sequence classifier's task. `tokenizer` truncates at `max_tokens` and never pads."""
 
-    tokenizer: Tokenizer
-    labels: tuple[str, ...]
-    problem: Problem
-    max_tokens: int
-    name = "text-classification"
+    problem: Problem = Problem.SINGLE_LABEL
+    name: ClassVar[str] = "text-classification"
+    architecture: ClassVar[str] = "SequenceClassification"
+    reads_tokens: ClassVar[bool] = False
+
+    @classmethod
+    def read_rows(cls, path: Path, columns: Columns = ANY_COLUMNS, labelled: bool = True) -> Rows:
+        return load_rows(path, columns, labelled)
+
+    @classmethod
+    def suits(cls, path: Path) -> bool:
+        return False  # any file with a text and a label may be of another task too
+
+    @classmethod
+    def of_rows(cls, tokenizer: Tokenizer, rows: Rows, max_tokens: int) -> Self:
+        labels = rows.labels or ()
+        names = infer_label_names(labels)
+        return cls.of(tokenizer, names, Problem(infer_problem(labels)), max_tokens)
+
+    @classmethod
+    def of_model(cls, tokenizer: Tokenizer, config: Any, max_tokens: int) -> Self:
+        stated = {rules.problem_type: problem for problem, rules in RULES.items()}
+        usual = Problem.REGRESSION if config.num_labels == 1 else Problem.SINGLE_LABEL
+        labels = [str(config.id2label[i]) for i in range(config.num_labels)]
+        return cls.of(tokenizer, labels, stated.get(config.problem_type, usual), max_tokens)
+
+    @classmethod
+    def of_facts(cls, tokenizer: Tokenizer, facts: Mapping[str, Any]) -> Self:
+        labels, problem = tuple(facts["labels"]), Problem(facts["problem"])
+        return cls(tokenizer, labels, int(facts["max_tokens"]), problem)
+
+    @classmethod
+    def of(
+        cls, tokenizer: Tokenizer, labels: Sequence[str], problem: Problem, max_tokens: int
+    ) -> Self:
+        """With a copy of `tokenizer` of its own, set to truncate and not to pad."""
+        own = Tokenizer.from_str(tokenizer.to_str())
+        own.no_padding()
+        own.enable_truncation(max_tokens)
+        return cls(own, tuple(labels), max_tokens, problem)
+
+    @classmethod
+    def read_answer(cls, told: Mapping[str, Any]) -> LabelAnswer:
+        return LabelAnswer(**{**told, "labels": tuple(told["labels"])})
+
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "problem": self.problem.value}
+
+    def model_settings(self) -> dict[str, Any]:
+        return {**super().model_settings(), "problem_type": self._rules.problem_type}
+
+    @property
+    def _rules(self) -> Rules:
+        return RULES[self.problem]
+
+    @property
+    def loss(self) -> LossName:
+        return self._rules.loss
+
+    @property
+    def confidence(self) -> ConfidenceName:
+        return self._rules.confidence
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return self._rules.metrics
 
     def encode(self, texts: Sequence[Text]) -> EncodedRows:
         pairs = sum(isinstance(text, tuple) for text in texts)
@@ -53,113 +130,80 @@ class TextClassification(Task):
         return native_wordpiece(self.tokenizer, self._encode_stock)
 
     def _encode_stock(self, texts: Sequence[Text]) -> EncodedRows:
-        encodings = [
-            encoding
-            for first in range(0, len(texts), _ENCODE_ROWS)
-            for encoding in self.tokenizer.encode_batch_fast(
-                list(texts[first : first + _ENCODE_ROWS])
-            )
-        ]
-        lengths = np.fromiter((len(e) for e in encodings), dtype=np.int64, count=len(encodings))
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        ids = _flat([e.ids for e in encodings], int(starts[-1]))
-        truncated = np.fromiter((bool(e.overflowing) for e in encodings), bool, len(encodings))
-        pairs = any(isinstance(text, tuple) for text in texts)
-        types = _flat([e.type_ids for e in encodings], int(starts[-1])) if pairs else None
-        return EncodedRows(
-            ids,
-            starts,
-            types if types is not None and types.any() else None,
-            truncated if truncated.any() else None,
-        )
+        return encode_stock(self.tokenizer, texts)
+
+    def targets(self, rows: Rows, encoded: EncodedRows) -> Targets:
+        labels = rows.labels or ()
+        return one_a_row(encode_labels(labels, self.labels, self.problem, rows.label_order))
 
     def answers(
-        self,
-        logits: Float32[ndarray, "rows labels"],
-        truncated: Bool[ndarray, " rows"] | None = None,
-    ) -> list[Answer]:
-        answers = self._read(logits) if len(logits) else []
-        if truncated is None or not truncated.any():
+        self, texts: Sequence[Text], rows: EncodedRows, outputs: Outputs
+    ) -> list[LabelAnswer]:
+        answers = self.read(outputs.values) if len(rows) else []
+        if rows.truncated is None:
             return answers
-        cut = zip(answers, truncated, strict=True)
+        cut = zip(answers, rows.truncated, strict=True)
         return [replace(answer, truncated=bool(was_cut)) for answer, was_cut in cut]
 
-    def _read(self, logits: Float32[ndarray, "rows labels"]) -> list[Answer]:
+    def read(self, logits: Float32[ndarray, "rows labels"]) -> list[LabelAnswer]:
         """As plain Python numbers at once: row by row numpy's own would take as long as a tiny
         model."""
+        if not len(logits):
+            return []
         labels = self.labels
         if self.problem is Problem.REGRESSION:
             return [_regression_answer(labels[0], value) for value in logits[:, 0].tolist()]
         several = self.problem is Problem.MULTI_LABEL
-        scores = _sigmoid(logits) if several else _softmax(logits)
+        scores = _sigmoid(logits) if several else softmax(logits)
         best = scores.argmax(axis=1).tolist()
         rows: list[list[float]] = scores.tolist()
         chosen = [self._chosen(row) for row in rows] if several else [()] * len(rows)
         return [
-            Answer(labels[i], row[i], dict(zip(labels, row, strict=True)), names)
+            LabelAnswer(labels[i], row[i], dict(zip(labels, row, strict=True)), names)
             for i, row, names in zip(best, rows, chosen, strict=True)
         ]
 
     def _chosen(self, scores: list[float]) -> tuple[str, ...]:
         return tuple(n for n, s in zip(self.labels, scores, strict=True) if s >= _EVEN)
 
-    def save(self, folder: Path) -> None:
-        """Writes `task.json` and `tokenizer.json`."""
-        (folder / TOKENIZER_FILE).write_text(self.tokenizer.to_str(), encoding="utf-8")
-        facts = {
-            "task": self.name,
-            "problem": self.problem.value,
-            "labels": list(self.labels),
-            "max_tokens": self.max_tokens,
-        }
-        (folder / TASK_FILE).write_text(
-            json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8"
+    def check_trainable(self, rows: Rows) -> None:
+        """Too few, unlabelled or all alike are a DataError."""
+        labels = rows.labels
+        if labels is None:
+            raise DataError(f"{rows.source} has no labels; give labelled rows")
+        if len(rows) < SMALLEST_TRAINABLE:
+            raise DataError(
+                f"{rows.source} has {len(rows)} rows, expected at least {SMALLEST_TRAINABLE}; "
+                "label some more"
+            )
+        if len(set(labels)) > 1:
+            return
+        if self.problem is Problem.REGRESSION:
+            raise DataError(
+                f"{rows.source}: every label is {labels[0]!r}; give rows with different values"
+            )
+        raise DataError(
+            f"{rows.source} has only one class ({labels[0]!r}); give rows of at least two"
         )
 
+    def progress(self, outputs: Outputs, targets: Targets) -> float:
+        return self._rules.progress(outputs.values, targets.values)
 
-def text_classification(
-    tokenizer: Tokenizer, labels: Sequence[str], problem: Problem, max_tokens: int
-) -> TextClassification:
-    """Builds the task from its own copy of `tokenizer`, set to truncate and not to pad."""
-    own = Tokenizer.from_str(tokenizer.to_str())
-    own.no_padding()
-    own.enable_truncation(max_tokens)
-    return TextClassification(own, tuple(labels), problem, max_tokens)
+    def same_answers(self, a: Outputs, b: Outputs) -> Bool[ndarray, " rows"]:
+        """The same best label, the same set of labels, or values within 1e-4."""
+        finite = (np.isfinite(a.values) & np.isfinite(b.values)).all(axis=1)
+        return finite & self._rules.same(a.values, b.values)  # type: ignore[no-any-return]
 
-
-def open_task(folder: Path) -> TextClassification:
-    """Reads what `TextClassification.save` wrote; a missing or strange file is a ModelError."""
-    try:
-        facts = json.loads((folder / TASK_FILE).read_text(encoding="utf-8"))
-        return TextClassification(
-            read_tokenizer(folder / TOKENIZER_FILE),
-            tuple(facts["labels"]),
-            Problem(facts["problem"]),
-            int(facts["max_tokens"]),
-        )
-    except FileNotFoundError as error:
-        raise ModelError(f"{folder} lacks {Path(error.filename).name}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder / TASK_FILE} is not a task description: {error}") from error
+    def divergence(self, a: Outputs, b: Outputs) -> float:
+        """The share answered otherwise; of a regression the root mean square difference over the
+        spread of `a`."""
+        if self.problem is not Problem.REGRESSION:
+            return super().divergence(a, b)
+        spread = float(a.values.std()) or 1.0
+        return float(np.sqrt(np.mean((b.values - a.values) ** 2))) / spread
 
 
-def read_tokenizer(path: Path) -> Tokenizer:
-    """A tokenizer.json; anything else in it is a ModelError."""
-    text = path.read_text(encoding="utf-8")
-    try:
-        kind = json.loads(text)["model"]["type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is not a tokenizer: it names no model type") from error
-    if kind not in _TOKENIZER_MODELS:
-        raise ModelError(f"{path}: unknown tokenizer {kind}; known: {', '.join(_TOKENIZER_MODELS)}")
-    return Tokenizer.from_str(text)
-
-
-def _flat(rows: list[list[int]], total: int) -> ndarray:
-    return np.fromiter((value for row in rows for value in row), dtype=np.int32, count=total)
-
-
-def _softmax(logits: Float32[ndarray, "rows labels"]) -> Float32[ndarray, "rows labels"]:
+def softmax(logits: Float32[ndarray, "rows labels"]) -> Float32[ndarray, "rows labels"]:
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     total: ndarray = shifted.sum(axis=-1, keepdims=True)
     return shifted / total  # type: ignore[no-any-return]
@@ -169,5 +213,5 @@ def _sigmoid(logits: Float32[ndarray, "rows labels"]) -> Float32[ndarray, "rows 
     return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))  # type: ignore[no-any-return]
 
 
-def _regression_answer(label: str, value: float) -> Answer:
-    return Answer(label, value, {label: value})
+def _regression_answer(label: str, value: float) -> LabelAnswer:
+    return LabelAnswer(label, value, {label: value})

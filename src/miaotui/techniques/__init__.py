@@ -4,6 +4,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from miaotui.models.precision import Kind
 from miaotui.techniques.base import TechniqueBase
 from miaotui.techniques.bf16 import BFloat16
 from miaotui.techniques.drop_layers import DropLayers
@@ -20,8 +21,13 @@ TECHNIQUES: dict[str, type[TechniqueBase]] = {
     technique.model_fields["name"].default: technique
     for technique in get_args(get_args(Technique)[0])
 }
+QUANTIZERS: dict[Kind, type[TechniqueBase]] = {
+    technique.quantizes: technique for technique in TECHNIQUES.values() if technique.quantizes
+}
+"""By the number format that they put linears in."""
 
 __all__ = [
+    "QUANTIZERS",
     "TECHNIQUES",
     "BFloat16",
     "DropLayers",

@@ -1,7 +1,7 @@
 """bfloat16 products, where an engine computes in them."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from miaotui.models.precision import Kind, LinearPrecision, Precision
 from miaotui.techniques.base import TechniqueBase
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class BFloat16(TechniqueBase):
     """Every linear in bf16."""
 
+    quantizes: ClassVar[Kind | None] = Kind.BF16
     name: Literal["bf16"] = "bf16"
 
     def prepare(self, model: "Model", calibration: "Calibration") -> "Model":

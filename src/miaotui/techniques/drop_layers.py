@@ -1,5 +1,6 @@
 """Removes whole layers."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from miaotui.errors import RecipeError
@@ -14,6 +15,13 @@ class DropLayers(TechniqueBase):
 
     name: Literal["drop-layers"] = "drop-layers"
     keep: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        return f"layers {len(self.keep)}"
+
+    def layers_left(self, layers: Sequence[int]) -> list[int]:
+        return [layers[i] for i in self.keep]
 
     def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
         from miaotui.models.surgery import keep_layers

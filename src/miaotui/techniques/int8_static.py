@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from math import gcd
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 from jaxtyping import Float64
@@ -11,7 +11,7 @@ from numpy import ndarray
 from pydantic import Field
 
 from miaotui.models.precision import Kind, LinearPrecision, Precision
-from miaotui.techniques.base import SkippedIn, TechniqueBase, check_skip, first_rows
+from miaotui.techniques.base import Int8, check_skip, first_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,17 +23,24 @@ _SAMPLE = 200_000
 _SHRINKS = np.linspace(0.3, 1.0, 36)
 
 
-class Int8Static(TechniqueBase):
+class Int8Static(Int8):
     """`calibrator`: "minmax" takes the whole range seen; "percentile" leaves out the same share of
     extremes on either side; "mse" shrinks the range to what rounds a sample best. Linears whose
     names start with one of `skip` compute as `skipped_in` says."""
 
+    quantizes: ClassVar[Kind | None] = Kind.INT8_STATIC
     name: Literal["int8-static"] = "int8-static"
     calibrator: Literal["minmax", "percentile", "mse"] = "mse"
     percentile: float = Field(default=99.99, gt=50, le=100)
     rows: int = Field(default=256, ge=1)
-    skip: tuple[str, ...] = ()
-    skipped_in: SkippedIn = "fp32"
+
+    def variants(self) -> list[Self]:
+        """The other calibrators."""
+        return [
+            self.model_copy(update={"calibrator": other})
+            for other in ("percentile", "minmax")
+            if other != self.calibrator
+        ]
 
     def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
         from miaotui.models.model import linears

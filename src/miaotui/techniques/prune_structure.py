@@ -2,7 +2,7 @@
 time, and a least-squares correction of what remains."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,7 @@ class PruneStructure(TechniqueBase):
     single ones, and says nothing of what a layer is without any. Whole layers are for drop-layers.
     """
 
+    uses_latency: ClassVar[bool] = True
     name: Literal["prune-structure"] = "prune-structure"
     keep_time: float = Field(gt=0, le=1)
     importance: Literal["fisher", "activation"] = "fisher"
@@ -35,6 +36,10 @@ class PruneStructure(TechniqueBase):
     rows: int = Field(default=384, ge=1)
     round_neurons_to: int = Field(default=32, ge=1)
     keep_blocks: bool = True
+
+    @property
+    def title(self) -> str:
+        return f"prune {self.keep_time:.0%}"
 
     def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
         from miaotui.models.correction import corrected
@@ -48,7 +53,7 @@ class PruneStructure(TechniqueBase):
         least = self._least(encoder.shape)
         self._check_reachable(encoder.shape, table, least)
         score = fisher_importance if self.importance == "fisher" else activation_importance
-        importance = score(encoder, rows, model.task.problem)
+        importance = score(encoder, rows, model.task.loss)
         mask = best_mask(importance, table, self.keep_time, self.round_neurons_to, least)
         smaller = keep_heads_and_neurons(encoder, mask.heads, mask.neurons)
         if self.correct and self.keep_time < 1:

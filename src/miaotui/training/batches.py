@@ -10,9 +10,10 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from miaotui.models.observe import padded
+from miaotui.models.observe import padded, read
 from miaotui.tasks.base import EncodedRows
-from miaotui.training.teacher import TeacherOutputs
+from miaotui.tasks.outputs import Targets
+from miaotui.training.teacher import TeacherOutputs, kept_places
 
 _POOL_BATCHES = 50
 
@@ -22,7 +23,7 @@ class TrainingRows(Dataset[int]):
     """Rows by index. `teacher` is None where there are only labels to learn from."""
 
     rows: EncodedRows
-    targets: ndarray
+    targets: Targets
     labelled: Bool[ndarray, " rows"]
     teacher: TeacherOutputs | None
 
@@ -33,15 +34,27 @@ class TrainingRows(Dataset[int]):
         return index
 
     def collate(self, indices: list[int]) -> dict[str, Tensor]:
-        """The arrays of one batch, padded to its longest row."""
+        """The arrays of one batch, padded to its longest row. `read` are the real readouts; what
+        has one for each of them stands in the order of rows."""
         names = ("ids", "positions", "segments", "types", "readout")
         batch = dict(zip(names, padded(self.rows, indices), strict=True))
-        batch["targets"] = torch.from_numpy(self.targets[indices])
-        batch["labelled"] = torch.from_numpy(self.labelled[indices])
+        targets = self.targets.select(indices)
+        batch["read"] = read(self.rows.select(indices))
+        batch["targets"] = torch.from_numpy(targets.values)
+        labelled = np.repeat(self.labelled[indices], targets.lengths)
+        batch["labelled"] = torch.from_numpy(labelled)
         if self.teacher is not None:
-            batch["teacher_logits"] = torch.from_numpy(self.teacher.logits[indices])
-            batch["teacher_states"] = torch.from_numpy(self.teacher.states[indices]).float()
+            batch |= self._of_teacher(self.teacher, indices)
         return batch
+
+    def _of_teacher(self, teacher: TeacherOutputs, indices: list[int]) -> dict[str, Tensor]:
+        outputs, states = teacher.outputs.select(indices), teacher.states.select(indices)
+        first = np.repeat(outputs.starts[:-1], states.lengths)
+        return {
+            "teacher_outputs": torch.from_numpy(outputs.values),
+            "teacher_states": torch.from_numpy(states.values).float(),
+            "with_states": torch.from_numpy(first + kept_places(outputs.lengths)),
+        }
 
 
 class LengthBatches(Sampler[list[int]]):

@@ -36,7 +36,7 @@ def training_key(encoder: Encoder, data: TrainingRows, settings: Training) -> st
     """
     digest = hashlib.sha256(settings.model_dump_json().encode())
     digest.update(type(settings).__name__.encode() + shape_to_json(encoder.shape).encode())
-    for array in (data.rows.ids, data.rows.starts, data.targets, data.labelled):
+    for array in (data.rows.ids, data.rows.starts, data.targets.values, data.labelled):
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]
 

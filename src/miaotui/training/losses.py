@@ -1,47 +1,38 @@
 """Losses of fine-tuning and distillation."""
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from miaotui.errors import RecipeError
-from miaotui.models.loss import row_losses
-from miaotui.tasks.text_classification import Problem
+from miaotui.models.loss import LOSSES
+from miaotui.tasks.task import LossName
 
 
 def hard_loss(
-    problem: Problem,
-    logits: Float[Tensor, "batch labels"],
+    loss: LossName,
+    outputs: Float[Tensor, "readouts width"],
     targets: Tensor,
-    labelled: Bool[Tensor, " batch"],
+    labelled: Bool[Tensor, " readouts"],
 ) -> Float[Tensor, ""]:
-    """The task's loss, a mean over the labelled rows; what stands in the others is never read."""
-    losses = row_losses(problem, logits[labelled], targets[labelled])
+    """The task's loss, a mean over the labelled readouts; what stands in the others is never
+    read."""
+    losses = LOSSES[loss].hard(outputs[labelled], targets[labelled])
     return losses.sum() / labelled.sum().clamp_min(1)
 
 
 def soft_loss(
-    problem: Problem,
-    logits: Float[Tensor, "batch labels"],
-    teacher: Float[Tensor, "batch labels"],
+    loss: LossName,
+    outputs: Float[Tensor, "readouts width"],
+    teacher: Float[Tensor, "readouts width"],
     temperature: float,
-) -> Float[Tensor, " batch"]:
-    """Distance to the teacher's answers (Hinton et al. 2015 for single labels), row by row."""
-    if problem is Problem.SINGLE_LABEL:
-        student = F.log_softmax(logits / temperature, dim=1)
-        goal = F.log_softmax(teacher / temperature, dim=1)
-        kl = F.kl_div(student, goal, reduction="none", log_target=True).sum(dim=1)
-        return kl * temperature**2
-    if problem is Problem.MULTI_LABEL:
-        goal = torch.sigmoid(teacher)
-        return F.binary_cross_entropy_with_logits(logits, goal, reduction="none").mean(dim=1)
-    return ((logits - teacher) ** 2).mean(dim=1)
+) -> Float[Tensor, " readouts"]:
+    """Distance to the teacher's outputs, readout by readout."""
+    return LOSSES[loss].soft(outputs, teacher, temperature)
 
 
 def hidden_loss(
-    student: Float[Tensor, "batch layers hidden"],
-    teacher: Float[Tensor, "batch layers hidden"],
+    student: Float[Tensor, "readouts layers hidden"],
+    teacher: Float[Tensor, "readouts layers hidden"],
     variance: Float[Tensor, " layers"],
 ) -> Float[Tensor, ""]:
     """Mean squared distance of mapped hidden states over the teacher's variance in that layer."""

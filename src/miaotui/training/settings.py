@@ -1,14 +1,22 @@
 """Frozen settings of a training."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from miaotui.models.precision import Kind
 
 
 class Training(BaseModel):
     """What every training has. `patience` counts evaluations without a better metric."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    quantizes: ClassVar[Kind | None] = None
+    uses_latency: ClassVar[bool] = False
+    skips: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
+    """Facts as of a technique: a step of a recipe is told by them."""
 
     epochs: float = Field(default=3.0, gt=0)
     batch: int = Field(default=32, ge=1)
@@ -36,6 +44,7 @@ class Distillation(Training):
     """
 
     kind: Literal["distil"] = "distil"
+    title: ClassVar[str] = "distil"
     learning_rate: float = Field(default=2e-4, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     temperature: float = Field(default=2.0, gt=0)

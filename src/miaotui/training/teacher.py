@@ -6,34 +6,53 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32
+from jaxtyping import Int64
 from numpy import ndarray
 from safetensors.numpy import load_file, save_file
 
 from miaotui.models.encoder import Encoder
-from miaotui.models.observe import by_length, padded
+from miaotui.models.observe import by_length, padded, read
 from miaotui.tasks.base import EncodedRows
+from miaotui.tasks.outputs import Outputs, Ragged
 
 _FILE = "teacher.safetensors"
+_STATES_A_ROW = 4
+"""Readouts of a row whose hidden states are kept: all of them would fill the memory."""
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """Logits, and the readout token's hidden state after the embeddings and after each layer."""
+    """Outputs of every row, and of some of its readouts the hidden states after the embeddings and
+    after each layer: float16 [kept readouts, layers + 1, hidden]."""
 
-    logits: Float32[ndarray, "rows labels"]
-    states: Float16[ndarray, "rows layers_1 hidden"]
+    outputs: Outputs
+    states: Ragged
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f"{_FILE}.tmp"
-        save_file({"logits": self.logits, "states": self.states}, str(draft))
+        arrays = {"outputs": self.outputs.values, "starts": self.outputs.starts}
+        save_file({**arrays, "states": self.states.values}, str(draft))
         draft.replace(folder / _FILE)
 
     @staticmethod
     def load(folder: Path) -> "TeacherOutputs":
         arrays = load_file(str(folder / _FILE))
-        return TeacherOutputs(arrays["logits"], arrays["states"])
+        outputs = Outputs(arrays["outputs"], arrays["starts"])
+        return TeacherOutputs(outputs, Ragged(arrays["states"], _kept_starts(outputs.lengths)))
+
+
+def kept_places(lengths: Int64[ndarray, " rows"]) -> Int64[ndarray, " kept"]:
+    """Of rows with so many readouts, the places within each row of those whose states are kept:
+    evenly apart."""
+    counts = np.minimum(lengths, _STATES_A_ROW)
+    number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return number * np.repeat(lengths, counts) // np.maximum(np.repeat(counts, counts), 1)  # type: ignore[no-any-return]
+
+
+def _kept_starts(lengths: Int64[ndarray, " rows"]) -> Int64[ndarray, " rows_plus_1"]:
+    counts = np.minimum(lengths, _STATES_A_ROW)
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def use_threads(cores: int) -> None:
@@ -53,17 +72,25 @@ def cache_teacher(
 
     `bf16` computes in it, which is precise enough to learn from and not to judge by.
     """
-    depth, shape = len(encoder.layers) + 1, encoder.shape
-    logits = np.zeros((len(rows), shape.labels), dtype=np.float32)
-    states = np.zeros((len(rows), depth, shape.hidden), dtype=np.float16)
+    depth, shape, starts = len(encoder.layers) + 1, encoder.shape, rows.readout_starts
+    outputs = Outputs(np.zeros((starts[-1], shape.labels), dtype=np.float32), starts)
+    kept = _kept_starts(outputs.lengths)
+    states = Ragged(np.zeros((kept[-1], depth, shape.hidden), dtype=np.float16), kept)
     done = 0
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         for indices in by_length(rows, batch):
+            chosen = rows.select(indices)
             found = encoder.states(*padded(rows, indices.tolist()))
-            logits[indices] = encoder.head(found[-1])[:, 0].float().numpy()
-            stacked = torch.stack([state[:, 0].float() for state in found], dim=1)
-            states[indices] = stacked.clamp(-65000, 65000).to(torch.float16).numpy()
+            real = read(chosen)
+            places, own_starts = outputs.places(indices)
+            outputs.values[places] = encoder.head(found[-1])[real].float().numpy()
+            lengths = np.diff(own_starts)
+            first = np.repeat(own_starts[:-1], np.minimum(lengths, _STATES_A_ROW))
+            chosen_states = torch.from_numpy(first + kept_places(lengths))
+            stacked = torch.stack([s[real][chosen_states].float() for s in found], dim=1)
+            values = stacked.clamp(-65000, 65000).to(torch.float16).numpy()
+            states.values[states.places(indices)[0]] = values
             done += len(indices)
             if on_progress is not None:
                 on_progress(done / len(rows))
-    return TeacherOutputs(logits, states)
+    return TeacherOutputs(outputs, states)

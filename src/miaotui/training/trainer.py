@@ -3,7 +3,6 @@
 import math
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,14 @@ from miaotui.hardware import probe
 from miaotui.models.encoder import Encoder
 from miaotui.models.model import Model, copy_of
 from miaotui.tasks.base import EncodedRows
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.outputs import Targets
+from miaotui.tasks.task import LossName
 from miaotui.training import checkpoint
 from miaotui.training.batches import LengthBatches, TrainingRows
 from miaotui.training.losses import hard_loss, hidden_loss, layer_map, soft_loss
 from miaotui.training.schedule import Schedule
 from miaotui.training.settings import Distillation, FineTuning, Training
 from miaotui.training.teacher import TeacherOutputs
-from miaotui.training.validation import validation_metric
 from miaotui.training.watch import Metric, OnStep, Progress, StepProgress, Validation, Watch
 
 _INPUTS = ("ids", "positions", "segments", "types", "readout")
@@ -53,9 +52,9 @@ def distil(  # noqa: PLR0913  (a training's inputs)
     student: Model,
     teacher: TeacherOutputs,
     rows: EncodedRows,
-    targets: ndarray,
+    targets: Targets,
     labelled: Bool[ndarray, " rows"],
-    validation: tuple[EncodedRows, ndarray],
+    validation: tuple[EncodedRows, Targets],
     settings: Distillation,
     *,
     work: Path,
@@ -79,8 +78,8 @@ def distil(  # noqa: PLR0913  (a training's inputs)
 def fine_tune(  # noqa: PLR0913
     model: Model,
     rows: EncodedRows,
-    targets: ndarray,
-    validation: tuple[EncodedRows, ndarray],
+    targets: Targets,
+    validation: tuple[EncodedRows, Targets],
     settings: FineTuning,
     *,
     work: Path,
@@ -107,28 +106,29 @@ class _Outside:
 
 
 def _validation(
-    model: Model, validation: tuple[EncodedRows, ndarray], metric: Metric | None
+    model: Model, validation: tuple[EncodedRows, Targets], metric: Metric | None
 ) -> Validation:
-    problem = model.task.problem
-    return Validation(*validation, problem, metric or partial(validation_metric, problem))
+    return Validation(*validation, model.task.loss, metric or model.task.progress)
 
 
 def _check_teacher(
     student: Encoder, teacher: TeacherOutputs, rows: EncodedRows, settings: Distillation
 ) -> None:
-    if teacher.logits.shape != (len(rows), student.shape.labels):
+    given, needed = teacher.outputs.values.shape, (rows.readout_starts[-1], student.shape.labels)
+    if given != needed:
         raise RecipeError(
-            f"distil: the teacher's logits are {teacher.logits.shape}, the training needs "
-            f"{(len(rows), student.shape.labels)}; cache the teacher on these rows"
+            f"distil: the teacher's outputs are {given}, the training needs {needed}; cache the "
+            "teacher on these rows"
         )
     if not settings.hidden_weight:
         return
-    if teacher.states.shape[2] != student.shape.hidden:
+    _, depth, width = teacher.states.values.shape
+    if width != student.shape.hidden:
         raise RecipeError(
-            f"distil: the teacher's states are {teacher.states.shape[2]} wide, the student's "
+            f"distil: the teacher's states are {width} wide, the student's "
             f"{student.shape.hidden}; set hidden_weight to 0"
         )
-    layer_map(teacher.states.shape[1] - 1, len(student.layers))
+    layer_map(depth - 1, len(student.layers))
 
 
 def _train(
@@ -191,7 +191,7 @@ def _run(
             if isinstance(module, nn.Dropout):
                 module.p = settings.dropout
     with torch.random.fork_rng(devices=[]):
-        trainer = _Trainer(student, data, settings, model.task.problem, watch)
+        trainer = _Trainer(student, data, settings, model.task.loss, watch)
         if folder is not None and watch.progress.stopped:
             checkpoint.restore_model_(folder, student)
             return copy_of(student), int(folder.name.split("-")[1])
@@ -207,7 +207,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
         student: Encoder,
         data: TrainingRows,
         settings: Training,
-        problem: Problem,
+        loss: LossName,
         watch: Watch,
     ) -> None:
         arguments = _arguments(settings, watch.schedule.planned, watch.work)
@@ -215,7 +215,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         self._data = data
         self._settings = settings
-        self._problem = problem
+        self._loss = loss
         self._watch = watch
         self._bf16 = probe().computes_bf16
         self._variance = None if data.teacher is None else _variance(data.teacher)
@@ -235,22 +235,24 @@ class _Trainer(Trainer):  # type: ignore[misc]
         """Trainer's own autocast wraps `forward`, which is not what is called here."""
         student: Encoder = self.model
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
-            states = student.states(*(inputs[name] for name in _INPUTS))
-            logits = student.head(states[-1])[:, 0]
-        hard = hard_loss(self._problem, logits.float(), inputs["targets"], inputs["labelled"])
+            found = student.states(*(inputs[name] for name in _INPUTS))
+            states = [state[inputs["read"]] for state in found]
+            outputs = student.head(states[-1]).float()
+        hard = hard_loss(self._loss, outputs, inputs["targets"], inputs["labelled"])
         settings = self._settings
         if not isinstance(settings, Distillation):
             return hard
-        goal = inputs["teacher_logits"]
-        soft = soft_loss(self._problem, logits.float(), goal, settings.temperature)
+        goal = inputs["teacher_outputs"]
+        soft = soft_loss(self._loss, outputs, goal, settings.temperature)
         loss = soft.mean() + settings.alpha_hard * hard
         if settings.hidden_weight and len(student.layers):
-            loss = loss + settings.hidden_weight * self._hidden(states, inputs["teacher_states"])
+            own = [state[inputs["with_states"]] for state in states[1:]]
+            loss = loss + settings.hidden_weight * self._hidden(own, inputs["teacher_states"])
         return loss
 
     def _hidden(self, states: list[Tensor], teacher: Tensor) -> Tensor:
-        mapped = [i + 1 for i in layer_map(teacher.shape[1] - 1, len(states) - 1)]
-        student = torch.stack([state[:, 0].float() for state in states[1:]], dim=1)
+        mapped = [i + 1 for i in layer_map(teacher.shape[1] - 1, len(states))]
+        student = torch.stack([state.float() for state in states], dim=1)
         variance = torch.ones(teacher.shape[1]) if self._variance is None else self._variance
         return hidden_loss(student, teacher[:, mapped], variance[mapped])
 
@@ -273,7 +275,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
 def _variance(teacher: TeacherOutputs) -> Tensor:
     """Variance of the hidden states after each layer, a mean over their features."""
-    states = torch.from_numpy(teacher.states[:_ROWS_FOR_VARIANCE]).float()
+    states = torch.from_numpy(teacher.states.values[:_ROWS_FOR_VARIANCE]).float()
     return states.var(dim=0, correction=0).mean(dim=1).clamp_min(1e-6)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy import ndarray
 from transformers import TrainerCallback
 
 from miaotui.models.encoder import Encoder
-from miaotui.models.loss import row_losses
+from miaotui.models.loss import LOSSES
 from miaotui.tasks.base import EncodedRows
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.outputs import Outputs, Targets
+from miaotui.tasks.task import LossName
 from miaotui.training.batches import LengthBatches
 from miaotui.training.checkpoint import save_best, save_checkpoint
 from miaotui.training.schedule import Schedule
@@ -22,24 +22,25 @@ from miaotui.training.teacher import cache_teacher
 
 StepProgress = Callable[[int, int, float, float | None], None]
 OnStep = Callable[[Encoder, float], None]
-Metric = Callable[[ndarray, ndarray], float]
+Metric = Callable[[Outputs, Targets], float]
 _PROGRESS_STEPS = 10
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Rows that decide which weights are best; larger values of `metric(logits, targets)` are."""
+    """Rows that decide which weights are best; larger values of `metric(outputs, targets)` are."""
 
     rows: EncodedRows
-    targets: ndarray
-    problem: Problem
+    targets: Targets
+    loss: LossName
     metric: Metric
 
     def evaluate(self, encoder: Encoder) -> tuple[float, float]:
         """The loss against the labels and the metric."""
-        logits = cache_teacher(encoder, self.rows).logits
-        losses = row_losses(self.problem, torch.from_numpy(logits), torch.from_numpy(self.targets))
-        return float(losses.mean()), float(self.metric(logits, self.targets))
+        outputs = cache_teacher(encoder, self.rows).outputs
+        given = torch.from_numpy(outputs.values), torch.from_numpy(self.targets.values)
+        losses = LOSSES[self.loss].hard(*given)
+        return float(losses.mean()), float(self.metric(outputs, self.targets))
 
 
 @dataclass

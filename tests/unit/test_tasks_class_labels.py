@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from miaotui.data.label_cells import Label
-from miaotui.data.labels import (
+from miaotui.errors import DataError
+from miaotui.tasks.class_labels import (
     MULTI_LABEL,
     REGRESSION,
     SINGLE_LABEL,
@@ -10,8 +11,7 @@ from miaotui.data.labels import (
     infer_label_names,
     infer_problem,
 )
-from miaotui.errors import DataError
-from miaotui.tasks.text_classification import Problem
+from miaotui.tasks.problems import Problem
 
 
 def test_problems_are_spelled_as_in_the_task() -> None:

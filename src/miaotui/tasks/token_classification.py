@@ -1,0 +1,287 @@
+"""Tagging of words: entities in texts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from numpy import ndarray
+from tokenizers import Tokenizer
+
+from miaotui.data.columns import ANY_COLUMNS, Columns
+from miaotui.data.inputs import Words
+from miaotui.data.rows import Rows
+from miaotui.errors import DataError
+from miaotui.tasks.base import EncodedRows, Text
+from miaotui.tasks.entities import Tags, labels_for, read_spans, scheme_of_rows
+from miaotui.tasks.entity_rows import holds_entities, read_entity_rows
+from miaotui.tasks.metrics import Evidence, Metric
+from miaotui.tasks.outputs import Outputs, Targets
+from miaotui.tasks.task import SMALLEST_TRAINABLE, ConfidenceName, LossName, Task
+from miaotui.tasks.text_classification import softmax
+from miaotui.tasks.words import WordEncoder, words_of
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A named stretch of a text: characters `start` to `end`. `score` is the mean probability of
+    its words' tags."""
+
+    label: str
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True)
+class TokenTag:
+    """A word of a text, its tag and the tag's probability."""
+
+    label: str
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True)
+class EntityAnswer:
+    """The entities of one text, in order; `tokens` are all its words where they were asked for."""
+
+    entities: tuple[Entity, ...]
+    tokens: tuple[TokenTag, ...] = ()
+    truncated: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        tokens = {"tokens": [vars(token) for token in self.tokens]} if self.tokens else {}
+        return {"entities": [vars(entity) for entity in self.entities], **tokens}
+
+
+@dataclass(frozen=True)
+class TokenClassification(Task):
+    """A tagger's task: each word is judged by its first token. Long texts are read in overlapping
+    windows, never cut."""
+
+    tells_tokens: bool = False
+    name: ClassVar[str] = "token-classification"
+    aliases: ClassVar[tuple[str, ...]] = ("ner",)
+    architecture: ClassVar[str] = "TokenClassification"
+    reads_tokens: ClassVar[bool] = True
+
+    @classmethod
+    def read_rows(cls, path: Path, columns: Columns = ANY_COLUMNS, labelled: bool = True) -> Rows:
+        return read_entity_rows(path, columns, labelled)
+
+    @classmethod
+    def suits(cls, path: Path) -> bool:
+        return holds_entities(path)
+
+    @classmethod
+    def of_rows(cls, tokenizer: Tokenizer, rows: Rows, max_tokens: int) -> Self:
+        tags = _tags(rows)
+        kinds = {kind for row in tags for _, _, kind in read_spans(row)}
+        return cls(tokenizer, labels_for(scheme_of_rows(tags), kinds), max_tokens)
+
+    @classmethod
+    def of_model(cls, tokenizer: Tokenizer, config: Any, max_tokens: int) -> Self:
+        labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+        return cls(tokenizer, labels, max_tokens)
+
+    @classmethod
+    def of_facts(cls, tokenizer: Tokenizer, facts: Mapping[str, Any]) -> Self:
+        return cls(tokenizer, tuple(facts["labels"]), int(facts["max_tokens"]))
+
+    @classmethod
+    def read_answer(cls, told: Mapping[str, Any]) -> EntityAnswer:
+        entities = tuple(Entity(**entity) for entity in told["entities"])
+        return EntityAnswer(entities, tuple(TokenTag(**token) for token in told["tokens"]))
+
+    @cached_property
+    def tags(self) -> Tags:
+        return Tags(self.labels)
+
+    @cached_property
+    def _words(self) -> WordEncoder:
+        return WordEncoder(self.tokenizer, self.max_tokens)
+
+    def encode(self, texts: Sequence[Text]) -> EncodedRows:
+        return self._words.encode([words_of(text) for text in texts])
+
+    def readable(self, rows: EncodedRows) -> EncodedRows:
+        readouts = rows.readouts_or_all()
+        return EncodedRows(rows.ids, rows.starts, rows.type_ids, rows.truncated, readouts)
+
+    def targets(self, rows: Rows, encoded: EncodedRows) -> Targets:
+        """int64 [readouts]: the number of each word's tag."""
+        numbers = {label: i for i, label in enumerate(self.labels)}
+        written = [self.tags.write(read_spans(tags), len(tags)) for tags in _tags(rows)]
+        unknown = sorted({tag for tags in written for tag in tags} - set(numbers))
+        if unknown:
+            raise DataError(
+                f"tags unknown to the model: {', '.join(unknown[:5])}; it knows "
+                f"{', '.join(self.labels[:9])}; rename the tags of the rows"
+            )
+        flat = np.array([numbers[tag] for tags in written for tag in tags], dtype=np.int64)
+        firsts = np.concatenate([[0], np.cumsum([len(tags) for tags in written])]).astype(np.int64)
+        readouts = encoded.readouts_or_all()
+        whole = readouts.merged(encoded.input_starts)
+        of_text = np.repeat(firsts[:-1], whole.lengths)
+        return Targets(flat[of_text + readouts.values[:, 1]], readouts.starts)
+
+    def answers(
+        self, texts: Sequence[Text], rows: EncodedRows, outputs: Outputs
+    ) -> list[EntityAnswer]:
+        words = rows.readouts_or_all().merged(rows.input_starts)
+        found = outputs.merged(rows.input_starts)
+        scores = softmax(found.values) if len(found.values) else found.values
+        tags = scores.argmax(axis=1) if len(scores) else np.zeros(0, dtype=np.int64)
+        best = scores.max(axis=1) if len(scores) else np.zeros(0)
+        reading = _Reading(self.tags, texts, words.values[:, 1], found.starts, tags, best)
+        entities = reading.entities()
+        tokens = reading.tokens() if self.tells_tokens else [()] * len(texts)
+        return [EntityAnswer(*both) for both in zip(entities, tokens, strict=True)]
+
+    def detailed(self) -> Self:
+        return type(self)(self.tokenizer, self.labels, self.max_tokens, tells_tokens=True)
+
+    @property
+    def loss(self) -> LossName:
+        return "cross-entropy"
+
+    @property
+    def confidence(self) -> ConfidenceName:
+        return "least-margin"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Metric("entity_f1", partial(entity_counts, self.tags), micro_f1),
+            Metric("token_accuracy", _token_counts, _share_right),
+        )
+
+    def check_trainable(self, rows: Rows) -> None:
+        if rows.labels is None:
+            raise DataError(f"{rows.source} has no tags; give tagged rows")
+        if len(rows) < SMALLEST_TRAINABLE:
+            raise DataError(
+                f"{rows.source} has {len(rows)} rows, expected at least {SMALLEST_TRAINABLE}; "
+                "tag some more"
+            )
+        if not any(read_spans(tags) for tags in _tags(rows)):
+            raise DataError(f"{rows.source} has no entity at all; give rows that have some")
+
+    def progress(self, outputs: Outputs, targets: Targets) -> float:
+        return micro_f1(entity_counts(self.tags, outputs, targets))
+
+    def same_answers(self, a: Outputs, b: Outputs) -> Bool[ndarray, " rows"]:
+        """Every word's tag the same."""
+        return np.bincount(_row_of(a)[_differ(a, b)], minlength=len(a)) == 0  # type: ignore[no-any-return]
+
+    def divergence(self, a: Outputs, b: Outputs) -> float:
+        """The share of words that are tagged otherwise."""
+        return float(_differ(a, b).mean()) if len(a.values) else 0.0
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Tags of all readouts of some texts, on their way into answers."""
+
+    tags: Tags
+    texts: Sequence[Text]
+    words: Int64[ndarray, " readouts"]
+    starts: Int64[ndarray, " texts_plus_1"]
+    found: Int64[ndarray, " readouts"]
+    best: ndarray
+
+    def entities(self) -> list[tuple[Entity, ...]]:
+        spans = self.tags.spans(self.found, self.starts)
+        kinds = self.tags.kinds
+        texts = np.searchsorted(self.starts, spans.first, side="right") - 1
+        sums = np.concatenate([[0.0], np.cumsum(self.best)])
+        scores = (sums[spans.last] - sums[spans.first]) / np.maximum(spans.last - spans.first, 1)
+        answers: list[list[Entity]] = [[] for _ in self.texts]
+        split: dict[int, Words] = {}
+        numbers = (texts, self.words[spans.first], self.words[spans.last - 1], spans.kind, scores)
+        for text, first, last, kind, score in zip(*(n.tolist() for n in numbers), strict=True):
+            if text not in split:
+                split[text] = words_of(self.texts[text])
+            words = split[text]
+            a, b = words.starts[first], words.ends[last]
+            answers[text].append(Entity(kinds[kind], words.text[a:b], a, b, score))
+        return [tuple(answer) for answer in answers]
+
+    def tokens(self) -> list[tuple[TokenTag, ...]]:
+        answers = []
+        for text, a, b in zip(self.texts, self.starts[:-1], self.starts[1:], strict=True):
+            words = words_of(text)
+            answers.append(
+                tuple(
+                    TokenTag(
+                        self.tags.labels[tag],
+                        words.text[words.starts[word] : words.ends[word]],
+                        words.starts[word],
+                        words.ends[word],
+                        score,
+                    )
+                    for word, tag, score in zip(
+                        self.words[a:b].tolist(),
+                        self.found[a:b].tolist(),
+                        self.best[a:b].tolist(),
+                        strict=True,
+                    )
+                )
+            )
+        return answers
+
+
+def entity_counts(tags: Tags, outputs: Outputs, targets: Targets) -> Evidence:
+    """Of each row: entities found and right, found, true. Right is what has the same words and
+    type."""
+    found = tags.spans(outputs.values.argmax(axis=1), outputs.starts)
+    true = tags.spans(targets.values, targets.starts)
+    ends = np.full(len(targets.values) + 1, -1, dtype=np.int64)
+    kinds = ends.copy()
+    ends[true.first], kinds[true.first] = true.last, true.kind
+    right = found.first[(ends[found.first] == found.last) & (kinds[found.first] == found.kind)]
+    row, rows = _row_of(targets), len(targets)
+    counts = [np.bincount(row[words], minlength=rows) for words in (right, found.first, true.first)]
+    return np.stack(counts, axis=1)
+
+
+def micro_f1(counts: Evidence) -> float:
+    """2 right / (found + true) over all rows; 0 where there is nothing to find and nothing found
+    (seqeval)."""
+    right, found, true = counts.sum(axis=0).tolist()
+    return 2 * right / (found + true) if found + true else 0.0
+
+
+def _token_counts(outputs: Outputs, targets: Targets) -> Evidence:
+    """Of each row: words tagged right, words."""
+    right = outputs.values.argmax(axis=1) == targets.values
+    row, rows = _row_of(targets), len(targets)
+    return np.stack([np.bincount(row[right], minlength=rows), targets.lengths], axis=1)
+
+
+def _share_right(counts: Evidence) -> float:
+    right, words = counts.sum(axis=0).tolist()
+    return right / words if words else 0.0
+
+
+def _differ(a: Outputs, b: Outputs) -> Bool[ndarray, " readouts"]:
+    """Readouts tagged otherwise, or not finite."""
+    if not len(a.values):
+        return np.zeros(0, dtype=bool)
+    finite = (np.isfinite(a.values) & np.isfinite(b.values)).all(axis=1)
+    return (a.values.argmax(axis=1) != b.values.argmax(axis=1)) | ~finite  # type: ignore[no-any-return]
+
+
+def _row_of(ragged: Outputs) -> Int64[ndarray, " readouts"]:
+    return np.repeat(np.arange(len(ragged)), ragged.lengths)
+
+
+def _tags(rows: Rows) -> list[tuple[str, ...]]:
+    return [tuple(map(str, tags)) if isinstance(tags, tuple) else () for tags in rows.labels or ()]
