@@ -36,8 +36,8 @@ from miaotui.models.model import Calibration, Model
 from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape
 from miaotui.quiet import silence_telemetry
 from miaotui.report import svg
-from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.base import EncodedRows, encoded_rows
+from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.problems import Problem
 from miaotui.tasks.text_classification import TextClassification
 from miaotui.techniques import Int8Dynamic, Int8Static

@@ -40,8 +40,8 @@ from miaotui.models.families import family_of
 from miaotui.models.model import Calibration, Model, PaddedModel
 from miaotui.quiet import silence_telemetry
 from miaotui.rivals import RIVALS, StockModel
-from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.base import EncodedRows, encoded_rows
+from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.problems import Problem
 from miaotui.tasks.text_classification import TextClassification
 from miaotui.techniques import BFloat16, Int8Dynamic, Int8Static

@@ -15,6 +15,7 @@ from miaotui.bundle import MANIFEST_FILE, Bundle, open_bundle, read_bundle, writ
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.errors import BundleError, EngineFailed, OutputError
 from miaotui.hardware import probe
+from miaotui.tasks.saved import save_task
 from tiny_runner import Noted
 
 
@@ -78,7 +79,7 @@ def made_by(folder: Path, facts: dict[str, Any]) -> Bundle:
     """A bundle of a task alone, with what its maker knew of rows."""
 
     def task(draft: Path) -> dict[str, Any]:
-        tiny_encoder.model(1).task.save(draft)
+        save_task(tiny_encoder.model(1).task, draft)
         environment = asdict(probe()) | {"instruction_set": probe().instruction_set, "cores": 1}
         engine = OnnxRuntimeEngine().model_dump(mode="json")
         return {"engine": engine, "environment": environment} | facts

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from miaotui.data.columns import LABEL_NAMES, PAIR_NAMES, TEXT_NAMES
-from miaotui.data.rows import Columns, Rows, check_trainable, load_rows
+from miaotui.data.rows import Columns, Rows, load_rows
 from miaotui.errors import DataError
 
 CHINESE = ("这部电影太好看了", "剧情拖沓，\n不推荐", "「很一般」")
@@ -447,22 +447,3 @@ class TestBadInput:
         assert expected in error_of(path)
         path = write(tmp_path / "pair.jsonl", path.read_text().replace('"label"', '"text2"'))
         assert "column 'text" in error_of(path, labelled=False)
-
-
-class TestTrainable:
-    def test_enough_rows_of_two_classes(self) -> None:
-        check_trainable(Rows(("a",) * 50, (*["x"] * 49, "y"), "rows"))
-        check_trainable(Rows(("a", "b"), (0.5, 0.7), "rows"), minimum=2, regression=True)
-
-    @pytest.mark.parametrize(
-        ("rows", "regression", "expected"),
-        [
-            (Rows(("a",) * 49, (*["x"] * 48, "y"), "rows"), False, "49 rows, expected at least 50"),
-            (Rows(("a",) * 50, ("x",) * 50, "rows"), False, "only one class .'x'."),
-            (Rows(("a",) * 50, (0.5,) * 50, "rows"), True, "every label is 0.5"),
-            (Rows(("a",) * 50, None, "rows"), False, "has no labels"),
-        ],
-    )
-    def test_refused(self, rows: Rows, regression: bool, expected: str) -> None:
-        with pytest.raises(DataError, match=expected):
-            check_trainable(rows, regression=regression)

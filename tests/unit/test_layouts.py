@@ -91,7 +91,7 @@ def read_back(layout: LayoutBase, rows: EncodedRows) -> list[tuple[int, list[int
     """Each row with the ids and types that its batch holds; checks positions on the way."""
     found = []
     for batch in layout.batches(rows):
-        for block, owners in enumerate(batch.rows):
+        for block, owners in enumerate(batch.owners):
             for k in np.flatnonzero(owners >= 0):
                 at = np.flatnonzero(batch.segments[block] == k + 1)
                 assert at[0] == batch.readout[block, k]
@@ -123,7 +123,7 @@ def test_a_blank_batch_has_the_shape_and_one_token_in_each_block(
     batch = blank(shape)
 
     assert batch.shape == shape
-    assert batch.rows[:, 0].tolist() == list(range(shape[0]))
+    assert batch.owners[:, 0].tolist() == list(range(shape[0]))
     assert batch.segments.sum() == shape[0]
     assert not batch.positions.any()
 
@@ -155,7 +155,7 @@ def test_a_row_goes_to_the_smallest_bucket_that_holds_it() -> None:
     layout = Bucketed(batch=1, edges=(8, 16))
     rows = random_rows([7, 8, 9, 16])
 
-    tokens = {int(b.rows[0, 0]): b.shape[1] for b in layout.batches(rows)}
+    tokens = {int(b.owners[0, 0]): b.shape[1] for b in layout.batches(rows)}
 
     assert tokens == {0: 8, 1: 8, 2: 16, 3: 16}
 
@@ -209,5 +209,5 @@ def test_a_row_of_no_tokens_stands_as_one(layout: LayoutBase) -> None:
 def test_unused_readouts_belong_to_no_row() -> None:
     batch = lay_out(random_rows([3]), [[0]], tokens=4, readouts=3, num_blocks=2)
 
-    assert batch.rows.tolist() == [[0, -1, -1], [-1, -1, -1]]
+    assert batch.owners.tolist() == [[0, -1, -1], [-1, -1, -1]]
     assert batch.segments.tolist() == [[1, 1, 1, 0], [0, 0, 0, 0]]

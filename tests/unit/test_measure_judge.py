@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from miaotui.errors import BudgetError, DataError, EngineFailed
-from miaotui.measure.statistics import tango_interval, tango_upper_bound
 from miaotui.measure.judge import Judgement, OutputsJudge, Split, judge_for
+from miaotui.measure.statistics import tango_interval, tango_upper_bound
 from miaotui.tasks.base import encoded_rows
 from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.problems import Problem
@@ -105,9 +105,7 @@ def test_a_constant_answer_does_not_correlate():
 
 def test_constant_targets_are_refused():
     with pytest.raises(DataError, match="no correlation exists"):
-        score(
-            "spearman", np.ones((3, 1), np.float32), np.ones(3, np.float32), Problem.REGRESSION
-        )
+        score("spearman", np.ones((3, 1), np.float32), np.ones(3, np.float32), Problem.REGRESSION)
 
 
 @pytest.mark.parametrize(
@@ -210,4 +208,3 @@ def test_same_answers_ignores_what_does_not_change_an_answer():
     value = np.array([[3.0], [0.5]], dtype=np.float32)
     assert same_answers(Problem.REGRESSION, value, value + np.float32(5e-5))
     assert not same_answers(Problem.REGRESSION, value, value + np.float32(1e-3))
-

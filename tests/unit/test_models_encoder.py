@@ -30,7 +30,7 @@ def run(module: Encoder, lengths: tuple[int, ...] = LENGTHS, pairs: bool = False
         with torch.inference_mode():
             return module(*(torch.from_numpy(a) for a in feeds(batch, INPUTS).values())).numpy()
 
-    return Session(runner, Padded(batch=3)).run(random_rows(lengths, pairs))
+    return Session(runner, Padded(batch=3)).run(random_rows(lengths, pairs)).values
 
 
 @pytest.mark.parametrize("pairs", [False, True], ids=["single", "pairs"])
@@ -137,8 +137,10 @@ def run_lowered(encoder: Encoder) -> ndarray:
     session = onnxruntime.InferenceSession(proto, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
     layout = Packed(batch=2, block_tokens=48, block_rows=4)
-    return Session(lambda b: session.run(None, feeds(b, names))[0], layout).run(
-        random_rows(LENGTHS)
+    return (
+        Session(lambda b: session.run(None, feeds(b, names))[0], layout)
+        .run(random_rows(LENGTHS))
+        .values
     )
 
 

@@ -99,7 +99,7 @@ def test_a_body_without_a_trained_head_is_refused(folder: Path) -> None:
     body = {k: v for k, v in load_file(path).items() if not k.startswith("classifier")}
     save_file(body, path, metadata={"format": "pt"})
 
-    with pytest.raises(ModelError, match="no trained classification head .classifier.bias"):
+    with pytest.raises(ModelError, match="no trained head for .*classifier.bias"):
         load(folder)
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tiny_encoder
 from miaotui.cascade import Cascade, Stage, Stages, read_stages, write_stages
 from miaotui.engines.base import RowRunner
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
-from miaotui.pipeline.stages import StageRows, measure_stages, record_stages, sentence
 from miaotui.measure.judge import Split, judge_for
+from miaotui.pipeline.stages import StageRows, measure_stages, record_stages, sentence
 from miaotui.tasks.base import EncodedRows, encoded_rows
 from miaotui.tasks.outputs import Outputs, one_a_row
-import tiny_encoder
 
 STAGE = Stage(engine=OnnxRuntimeEngine(), threshold=1.0)
 FACTS = Stages(confidence="margin", stages=(STAGE, STAGE))

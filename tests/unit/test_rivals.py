@@ -18,6 +18,7 @@ from miaotui.models.model import PaddedModel
 from miaotui.rivals import MORE_RIVALS, RIVALS, Rival, StockModel
 from miaotui.rivals.opening import at_best_batch, open_rivals
 from miaotui.rivals.torch_compile import TorchCompile
+from miaotui.tasks.text_classification import TextClassification
 from tiny import hf_logits, random_rows, save_tiny
 
 ROWS = random_rows((7, 1, 23, 40, 2, 23, 12, 12, 31), pairs=True)
@@ -32,7 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stock(folder: Path, exports: Path) -> StockModel:
     source = find_model(str(folder))
-    module = PaddedModel(load_transformers(source, load_config(source)), True).eval()
+    module = PaddedModel(
+        load_transformers(source, load_config(source), TextClassification), True
+    ).eval()
     return StockModel(module, ROWS, exports, 1)
 
 
@@ -49,7 +52,7 @@ def test_a_rival_answers_as_the_original(rival: Rival, folder: Path, tmp_path: P
 
     expected = hf_logits(folder, ROWS, types=True)
     for layout in rival.layouts([1, 4]):
-        found = Session(runner, layout).run(ROWS)
+        found = Session(runner, layout).run(ROWS).values
         assert np.abs(found - expected).max() <= SHARE * np.ptp(expected)
 
 

@@ -108,7 +108,7 @@ def test_the_native_engine_is_tried_first_and_has_no_layouts(tmp_path: Path) -> 
     assert planner.float_recipes(native[0]) == (Recipe(engine=NativeEngine()),) * 2
 
 
-def test_the_ladder_goes_from_the_engine_as_it_comes_to_its_layout() -> None:
+def test_the_float_recipes_go_from_the_engine_as_it_comes_to_its_layout() -> None:
     plain, tuned = planner.float_recipes(RUNTIME)
     assert plain.engine == OpenVinoEngine(layout=Padded())
     assert tuned.engine == RUNTIME.engine
@@ -137,10 +137,10 @@ def test_training_free_moves_keep_the_precision_at_the_end(tmp_path: Path) -> No
     assert any(isinstance(move.steps[0], DropLayers) for move in moves)
 
 
-def test_other_calibrators_change_nothing_else() -> None:
-    found = planner.other_calibrators(RUNTIME)
+def test_another_quantization_changes_nothing_else() -> None:
+    found = planner.quantized_otherwise(RUNTIME)
     assert [m.steps[0].calibrator for m in found] == ["percentile", "minmax"]
-    assert planner.other_calibrators(Recipe(engine=OnnxRuntimeEngine())) == []
+    assert planner.quantized_otherwise(Recipe(engine=OnnxRuntimeEngine())) == []
 
 
 def test_a_cascade_is_a_recipe_of_two_and_survives_yaml(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from miaotui.search.build import build_recipe, open_recipe
 from miaotui.search.evaluate import Effort, evaluate
 from miaotui.search.sensitivity import (
     Sensitivity,
-    is_int8,
+    can_fall_back,
     layer_sensitivity,
     with_fallback,
 )
@@ -156,7 +156,7 @@ def test_fallback_spares_the_most_sensitive_layers() -> None:
     assert with_fallback(INT8, found, 1, "bf16").steps == (in_bf16,)
 
 
-def test_what_counts_as_int8() -> None:
-    assert is_int8(INT8)
-    assert is_int8(Recipe(steps=(Int8Dynamic(),), engine=OnnxRuntimeEngine()))
-    assert not is_int8(Recipe(steps=(BFloat16(),), engine=OpenVinoEngine(bf16=True)))
+def test_what_can_fall_back() -> None:
+    assert can_fall_back(INT8)
+    assert can_fall_back(Recipe(steps=(Int8Dynamic(),), engine=OnnxRuntimeEngine()))
+    assert not can_fall_back(Recipe(steps=(BFloat16(),), engine=OpenVinoEngine(bf16=True)))

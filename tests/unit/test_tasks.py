@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miaotui.errors import ModelError
+from miaotui.data.rows import Rows
+from miaotui.errors import DataError, ModelError
 from miaotui.tasks.base import EncodedRows, encoded_rows, joined
+from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.problems import Problem
-from miaotui.tasks.saved import open_task
+from miaotui.tasks.saved import open_task, save_task
 from miaotui.tasks.text_classification import TextClassification
 from tiny import tiny_tokenizer
 
@@ -120,7 +122,7 @@ def test_a_task_leaves_the_tokenizer_it_was_given_alone() -> None:
 
 
 def test_a_single_label_answer_is_the_softmax() -> None:
-    answer = a_task().answers(np.array([[0.0, np.log(3.0)]], dtype=np.float32))[0]
+    answer = a_task().read(np.array([[0.0, np.log(3.0)]], dtype=np.float32))[0]
 
     assert answer.label == "good"
     assert answer.score == pytest.approx(0.75)
@@ -131,7 +133,7 @@ def test_a_single_label_answer_is_the_softmax() -> None:
 def test_a_multi_label_answer_names_all_at_a_half_or_above() -> None:
     task = a_task(Problem.MULTI_LABEL, ("funny", "sad", "long"))
 
-    some, none = task.answers(np.array([[2.0, -1.0, 0.0], [-3.0, -1.0, -2.0]], dtype=np.float32))
+    some, none = task.read(np.array([[2.0, -1.0, 0.0], [-3.0, -1.0, -2.0]], dtype=np.float32))
 
     assert some.labels == ("funny", "long")
     assert some.label == "funny"
@@ -140,7 +142,7 @@ def test_a_multi_label_answer_names_all_at_a_half_or_above() -> None:
 
 
 def test_a_regression_answer_is_the_value() -> None:
-    answer = a_task(Problem.REGRESSION, ("stars",)).answers(np.array([[3.5]], np.float32))[0]
+    answer = a_task(Problem.REGRESSION, ("stars",)).read(np.array([[3.5]], np.float32))[0]
 
     assert (answer.label, answer.score, answer.scores) == ("stars", 3.5, {"stars": 3.5})
 
@@ -150,28 +152,28 @@ def test_a_regression_answer_is_the_value() -> None:
 def test_extreme_logits_give_finite_scores(problem: Problem) -> None:
     logits = np.array([[1e4, -1e4], [-1e4, 1e4]], dtype=np.float32)
 
-    for answer in a_task(problem).answers(logits):
+    for answer in a_task(problem).read(logits):
         assert np.isfinite(list(answer.scores.values())).all()
 
 
 @pytest.mark.parametrize("problem", list(Problem))
 def test_no_logits_are_no_answers(problem: Problem) -> None:
-    assert a_task(problem).answers(np.zeros((0, 0), dtype=np.float32)) == []
+    assert a_task(problem).read(np.zeros((0, 0), dtype=np.float32)) == []
 
 
 def test_an_answer_says_that_its_text_was_cut() -> None:
-    logits = np.zeros((2, 2), dtype=np.float32)
+    task, outputs = a_task(max_tokens=8), one_a_row(np.zeros((2, 2), dtype=np.float32))
+    texts = ["the film is a quiet wonder " * 9, "the film"]
 
-    cut = [a.truncated for a in a_task().answers(logits, np.array([True, False]))]
+    answers = task.answers(texts, task.encode(texts), outputs)
 
-    assert cut == [True, False]
-    assert not any(a.truncated for a in a_task().answers(logits, np.array([False, False])))
+    assert [answer.truncated for answer in answers] == [True, False]
 
 
 @pytest.mark.parametrize("problem", list(Problem))
 def test_a_saved_task_opens_as_itself(problem: Problem, tmp_path: Path) -> None:
     task = a_task(problem, ("差", "好"), max_tokens=9, chinese=True)
-    task.save(tmp_path)
+    save_task(task, tmp_path)
 
     opened = open_task(tmp_path)
 
@@ -183,7 +185,7 @@ def test_a_saved_task_opens_as_itself(problem: Problem, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["task.json", "tokenizer.json"])
 def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
-    a_task().save(tmp_path)
+    save_task(a_task(), tmp_path)
     (tmp_path / name).unlink()
 
     with pytest.raises(ModelError, match=f"lacks {name}"):
@@ -193,7 +195,7 @@ def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["task.json", "tokenizer.json"])
 @pytest.mark.parametrize("content", ["{", "[]", '{"labels": 3}', ""])
 def test_a_strange_file_is_a_model_error(name: str, content: str, tmp_path: Path) -> None:
-    a_task().save(tmp_path)
+    save_task(a_task(), tmp_path)
     (tmp_path / name).write_text(content, encoding="utf-8")
 
     with pytest.raises(ModelError, match=name):
@@ -253,3 +255,28 @@ def test_rows_are_equal_where_every_part_is() -> None:
     ):
         assert not rows.equals(other)
         assert not other.equals(rows)
+
+
+def test_enough_rows_of_two_classes_can_be_trained_on() -> None:
+    a_task().check_trainable(Rows(("a",) * 50, (*["x"] * 49, "y"), "rows"))
+    a_task(Problem.REGRESSION).check_trainable(Rows(("a",) * 50, (0.5, 0.7) * 25, "rows"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem", "expected"),
+    [
+        (
+            Rows(("a",) * 49, (*["x"] * 48, "y"), "rows"),
+            Problem.SINGLE_LABEL,
+            "49 rows, expected at least 50",
+        ),
+        (Rows(("a",) * 50, ("x",) * 50, "rows"), Problem.SINGLE_LABEL, "only one class .'x'."),
+        (Rows(("a",) * 50, (0.5,) * 50, "rows"), Problem.REGRESSION, "every label is 0.5"),
+        (Rows(("a",) * 50, None, "rows"), Problem.SINGLE_LABEL, "has no labels"),
+    ],
+)
+def test_rows_that_nothing_can_be_trained_on_are_refused(
+    rows: Rows, problem: Problem, expected: str
+) -> None:
+    with pytest.raises(DataError, match=expected):
+        a_task(problem).check_trainable(rows)

@@ -14,6 +14,7 @@ from miaotui.errors import ModelError
 from miaotui.models.model import Calibration, Model
 from miaotui.models.observe import second_moments
 from miaotui.tasks.base import encoded_rows
+from miaotui.tasks.outputs import one_a_row
 from miaotui.techniques import (
     DropLayers,
     Int8Dynamic,
@@ -55,7 +56,7 @@ def without_adapter(tmp_path: Path) -> Model:
 def test_observed_ranges_ignore_padding(calibrator: str, model: Model) -> None:
     """Padding has the id 0: a huge embedding there must leave no trace."""
     rows = encoded_rows([[5, 6, 7, 8, 9, 10], [11, 12]])
-    calibration = Calibration(rows, np.array([0, 1]))
+    calibration = Calibration(rows, one_a_row(np.array([0, 1])))
     technique = Int8Static.model_validate({"calibrator": calibrator})
     before = technique.prepare(model, calibration).precision
     with torch.no_grad():
@@ -76,7 +77,7 @@ def test_minmax_is_what_single_unpadded_rows_show(model: Model) -> None:
     found = Int8Static(calibrator="minmax").prepare(model, calibration).precision
     alone = [
         Int8Static(calibrator="minmax")
-        .prepare(model, Calibration(calibration.rows.select([i]), calibration.targets[[i]]))
+        .prepare(model, Calibration(calibration.rows.select([i]), calibration.targets.select([i])))
         .precision
         for i in range(9)
     ]

@@ -24,6 +24,7 @@ from miaotui.models.model import Calibration, Model, copy_of
 from miaotui.models.precision import Precision
 from miaotui.models.shape import LayerShape
 from miaotui.models.surgery import keep_heads_and_neurons, keep_layers
+from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.problems import Problem
 from miaotui.techniques import LowRank, PruneStructure
 from miaotui.techniques.int8_static import Int8Static
@@ -44,7 +45,7 @@ def run_lowered(model: Model, layout: LayoutBase) -> ndarray:
     runtime = onnxruntime.InferenceSession(proto, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in runtime.get_inputs()]
     session = Session(lambda b: runtime.run(None, feeds(b, names))[0], layout)
-    return session.run(tiny_encoder.rows(20, seed=4))
+    return session.run(tiny_encoder.rows(20, seed=4)).values
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_refitting_comes_closer_than_cutting() -> None:
 
 def test_fisher_is_the_squared_gradient_of_a_gate_row_by_row(model: Model) -> None:
     calibration = tiny_encoder.calibration(rows=5)
-    found = fisher_importance(model.encoder, calibration, model.task.problem)
+    found = fisher_importance(model.encoder, calibration, model.task.loss)
     head, neuron = slow_fisher(model, calibration, head=2, neuron=11)
 
     assert float(found.heads[1][2]) == pytest.approx(head, rel=1e-3)
@@ -208,8 +209,8 @@ def slow_fisher(
             layer.output.weight[:, 8 * head : 8 * head + 8] *= output  # type: ignore[union-attr, index, operator]
             layer.down.weight[:, neuron] *= down  # type: ignore[union-attr, index, operator]
         logits = tiny_encoder.logits(model.with_module(encoder), calibration.rows)
-        targets = torch.from_numpy(calibration.targets)
-        return row_losses(model.task.problem, torch.from_numpy(logits), targets)
+        targets = torch.from_numpy(calibration.targets.values)
+        return LOSSES[model.task.loss].hard(torch.from_numpy(logits), targets)
 
     step = 1e-5
     by_head = (losses(1 + step, 1) - losses(1 - step, 1)) / (2 * step)
@@ -228,8 +229,8 @@ def test_every_problem_has_an_importance(score: object, problem: Problem) -> Non
         Problem.MULTI_LABEL: draw.integers(0, 2, (16, 3)).astype(np.float32),
         Problem.REGRESSION: draw.normal(size=16).astype(np.float32),
     }
-    calibration = Calibration(tiny_encoder.rows(16), targets[problem])
-    found = score(model.encoder, calibration, problem)  # type: ignore[operator]
+    calibration = Calibration(tiny_encoder.rows(16), one_a_row(targets[problem]))
+    found = score(model.encoder, calibration, model.task.loss)  # type: ignore[operator]
 
     for values in itertools.chain(found.heads, found.neurons):
         assert torch.isfinite(values).all()

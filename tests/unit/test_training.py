@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tiny_encoder
+from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.problems import Problem
 from miaotui.training.losses import hidden_loss, layer_map, soft_loss
 from miaotui.training.settings import Distillation, FineTuning
@@ -21,15 +22,15 @@ def distance(recovered_or_model: object, teacher: np.ndarray) -> float:
     model = recovered_or_model.model if isinstance(recovered_or_model, Recovered) else None
     found = tiny_encoder.logits(model or recovered_or_model, tiny_encoder.rows(ROWS))  # type: ignore[arg-type]
     goal, ours = torch.tensor(teacher), torch.tensor(found)
-    return float(soft_loss(Problem.SINGLE_LABEL, ours, goal, 1.0).mean())
+    return float(soft_loss("cross-entropy", ours, goal, 1.0).mean())
 
 
 def run(work: Path, settings: Distillation = SETTINGS, **options: object) -> Recovered:
     rows = tiny_encoder.rows(ROWS)
     teacher = cache_teacher(tiny_encoder.model(layers=3).encoder, rows)
-    targets = teacher.logits.argmax(axis=1)
+    targets = one_a_row(teacher.outputs.values.argmax(axis=1))
     labelled = np.arange(ROWS) < 100
-    validation = (rows.select(range(40)), targets[:40])
+    validation = (rows.select(range(40)), targets.select(range(40)))
     student = tiny_encoder.model(layers=1, seed=5)
     return distil(
         student,
@@ -103,13 +104,14 @@ def test_other_problems_train(problem: Problem, tmp_path: Path) -> None:
     model = tiny_encoder.model(layers=1, problem=problem, labels=labels)
     rows = tiny_encoder.rows(ROWS)
     short = rows.lengths < 10
-    targets = (
+    values = (
         short.astype(np.float32)
         if problem is Problem.REGRESSION
         else np.stack([short, ~short, short], axis=1).astype(np.float32)
     )
+    targets = one_a_row(values)
     settings = FineTuning(epochs=8, batch=16, learning_rate=3e-3, patience=50)
-    validation = (rows.select(range(40)), targets[:40])
+    validation = (rows.select(range(40)), targets.select(range(40)))
     done = fine_tune(model, rows, targets, validation, settings, work=tmp_path / "work")
     assert done.best_metric > done.history[0]["metric"] or done.best_metric > 0.9
 
@@ -118,21 +120,21 @@ def test_teacher_is_saved_and_read_back(tmp_path: Path) -> None:
     outputs = cache_teacher(tiny_encoder.model().encoder, tiny_encoder.rows(20))
     outputs.save(tmp_path)
     again = TeacherOutputs.load(tmp_path)
-    np.testing.assert_array_equal(again.logits, outputs.logits)
-    np.testing.assert_array_equal(again.states, outputs.states)
+    np.testing.assert_array_equal(again.outputs.values, outputs.outputs.values)
+    np.testing.assert_array_equal(again.states.values, outputs.states.values)
     expected = tiny_encoder.logits(tiny_encoder.model(), tiny_encoder.rows(20))
-    np.testing.assert_allclose(outputs.logits, expected, atol=1e-5)
+    np.testing.assert_allclose(outputs.outputs.values, expected, atol=1e-5)
 
 
 def test_losses() -> None:
     logits = torch.tensor([[2.0, 0.0]])
-    assert soft_loss(Problem.SINGLE_LABEL, logits, logits, 2.0).item() == pytest.approx(0)
+    assert soft_loss("cross-entropy", logits, logits, 2.0).item() == pytest.approx(0)
     p = torch.softmax(torch.tensor([0.0, 0.0]), 0)
     q = torch.log_softmax(logits[0] / 2, 0)
     expected = 4 * (p * (p.log() - q)).sum().item()
-    found = soft_loss(Problem.SINGLE_LABEL, logits, torch.zeros(1, 2), 2.0).item()
+    found = soft_loss("cross-entropy", logits, torch.zeros(1, 2), 2.0).item()
     assert found == pytest.approx(expected, abs=1e-6)
-    assert soft_loss(Problem.REGRESSION, logits, torch.zeros(1, 2), 1).item() == pytest.approx(2)
+    assert soft_loss("squared-error", logits, torch.zeros(1, 2), 1).item() == pytest.approx(2)
     ones = torch.ones(2, 3, 4)
     assert hidden_loss(ones, 0 * ones, torch.full((3,), 2.0)).item() == pytest.approx(0.5)
 

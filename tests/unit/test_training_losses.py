@@ -9,7 +9,7 @@ import torch
 
 import tiny_encoder
 from miaotui.errors import RecipeError
-from miaotui.tasks.problems import Problem
+from miaotui.tasks.task import LossName
 from miaotui.training.batches import LengthBatches
 from miaotui.training.losses import hard_loss, layer_map, soft_loss
 from miaotui.training.schedule import Schedule
@@ -19,25 +19,25 @@ LN2 = 0.6931472
 
 
 @pytest.mark.parametrize(
-    ("problem", "logits", "targets", "expected"),
+    ("loss", "logits", "targets", "expected"),
     [
-        (Problem.SINGLE_LABEL, [[0.0, 0.0], [9.0, 0.0]], [1, -1], LN2),
-        (Problem.MULTI_LABEL, [[0.0, 0.0], [9.0, 9.0]], [[1.0, 0.0], [0.0, 0.0]], LN2),
-        (Problem.REGRESSION, [[1.0], [9.0]], [3.0, float("nan")], 4.0),
+        ("cross-entropy", [[0.0, 0.0], [9.0, 0.0]], [1, -1], LN2),
+        ("binary-cross-entropy", [[0.0, 0.0], [9.0, 9.0]], [[1.0, 0.0], [0.0, 0.0]], LN2),
+        ("squared-error", [[1.0], [9.0]], [3.0, float("nan")], 4.0),
     ],
 )
 def test_hard_loss_never_reads_rows_without_label(
-    problem: Problem, logits: list, targets: list, expected: float
+    loss: LossName, logits: list, targets: list, expected: float
 ) -> None:
     labelled = torch.tensor([True, False])
-    found = hard_loss(problem, torch.tensor(logits), torch.tensor(targets), labelled)
+    found = hard_loss(loss, torch.tensor(logits), torch.tensor(targets), labelled)
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_hard_loss_of_a_batch_without_labels_is_zero_and_has_a_gradient() -> None:
     logits = torch.zeros(2, 2, requires_grad=True)
     labelled = torch.zeros(2, dtype=torch.bool)
-    loss = hard_loss(Problem.SINGLE_LABEL, logits, torch.tensor([-1, -1]), labelled)
+    loss = hard_loss("cross-entropy", logits, torch.tensor([-1, -1]), labelled)
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(logits.grad, torch.zeros(2, 2))
@@ -45,7 +45,7 @@ def test_hard_loss_of_a_batch_without_labels_is_zero_and_has_a_gradient() -> Non
 
 def test_soft_loss_of_several_labels_is_the_cross_entropy_to_the_teachers_shares() -> None:
     logits, teacher = torch.tensor([[0.0]]), torch.tensor([[np.log(3.0)]])
-    found = soft_loss(Problem.MULTI_LABEL, logits, teacher.float(), 2.0)
+    found = soft_loss("binary-cross-entropy", logits, teacher.float(), 2.0)
     assert found.tolist() == pytest.approx([LN2], abs=1e-6)
 
 
@@ -59,12 +59,14 @@ def test_teacher_cache_equals_the_direct_states(tmp_path: Path) -> None:
     told: list[float] = []
     outputs = cache_teacher(model.encoder, rows, told.append, batch=3)
     expected = tiny_encoder.states(model, rows)
-    np.testing.assert_allclose(outputs.states[:, -1].astype(np.float32), expected, atol=5e-3)
-    assert outputs.states.shape == (20, 4, 32)
+    np.testing.assert_allclose(outputs.states.values[:, -1].astype(np.float32), expected, atol=5e-3)
+    assert outputs.states.values.shape == (20, 4, 32)
     assert told[-1] == 1.0
     outputs.save(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["teacher.safetensors"]
-    np.testing.assert_array_equal(TeacherOutputs.load(tmp_path).states, outputs.states)
+    np.testing.assert_array_equal(
+        TeacherOutputs.load(tmp_path).states.values, outputs.states.values
+    )
 
 
 def test_batches_hold_every_row_once_and_change_with_the_epoch() -> None:

@@ -10,6 +10,7 @@ import torch
 import tiny_encoder
 from miaotui.errors import RecipeError
 from miaotui.models.encoder import Encoder
+from miaotui.tasks.outputs import Outputs, Targets, one_a_row
 from miaotui.tasks.problems import Problem
 from miaotui.training.losses import soft_loss
 from miaotui.training.settings import Distillation, FineTuning
@@ -23,7 +24,7 @@ SETTINGS = Distillation(epochs=4, batch=16, learning_rate=3e-3, patience=50, hid
 
 def kl(logits: np.ndarray, teacher: np.ndarray) -> float:
     goal, ours = torch.from_numpy(teacher), torch.from_numpy(logits)
-    return float(soft_loss(Problem.SINGLE_LABEL, ours, goal, 1.0).mean())
+    return float(soft_loss("cross-entropy", ours, goal, 1.0).mean())
 
 
 def train(work: Path, settings: Distillation = SETTINGS, **options: Any) -> Recovered:
@@ -31,14 +32,14 @@ def train(work: Path, settings: Distillation = SETTINGS, **options: Any) -> Reco
     rows = tiny_encoder.rows(ROWS)
     teacher = cache_teacher(tiny_encoder.model().encoder, rows)
     labelled = np.arange(ROWS) < 80
-    answers = teacher.logits.argmax(axis=1)
+    answers = teacher.outputs.values.argmax(axis=1)
     return distil(
         tiny_encoder.model(layers=2, seed=5),
         teacher,
         rows,
-        np.where(labelled, answers, -1),
+        one_a_row(np.where(labelled, answers, -1)),
         labelled,
-        (rows, answers),
+        (rows, one_a_row(answers)),
         settings,
         work=work,
         **options,
@@ -60,10 +61,12 @@ def interrupt_at(step: int) -> Any:
 
 def test_kl_to_the_teacher_falls_and_the_input_stays(tmp_path: Path) -> None:
     rows = tiny_encoder.rows(ROWS)
-    teacher = cache_teacher(tiny_encoder.model().encoder, rows).logits
+    teacher = cache_teacher(tiny_encoder.model().encoder, rows).outputs.values
     student = tiny_encoder.model(layers=2, seed=5)
     settings = SETTINGS.model_copy(update={"epochs": 10.0})
-    done = train(tmp_path / "work", settings, metric=lambda logits, _: -kl(logits, teacher))
+    done = train(
+        tmp_path / "work", settings, metric=lambda outputs, _: -kl(outputs.values, teacher)
+    )
     assert -done.best_metric < 0.6 * kl(tiny_encoder.logits(student, rows), teacher)
     found = kl(tiny_encoder.logits(done.model, rows), teacher)
     assert found == pytest.approx(-done.best_metric, abs=1e-5)
@@ -76,7 +79,7 @@ def test_kl_to_the_teacher_falls_and_the_input_stays(tmp_path: Path) -> None:
 def test_fine_tuning_moves_the_embeddings_only_where_asked(frozen: bool, tmp_path: Path) -> None:
     model, rows = tiny_encoder.model(layers=1), tiny_encoder.rows(ROWS)
     before = {k: v.clone() for k, v in model.encoder.state_dict().items()}
-    targets = (rows.lengths < 10).astype(np.int64)
+    targets = one_a_row((rows.lengths < 10).astype(np.int64))
     settings = FineTuning(epochs=1, batch=16, freeze_embeddings=frozen)
     done = fine_tune(model, rows, targets, (rows, targets), settings, work=tmp_path / "work")
     after = done.model.encoder.state_dict()
@@ -134,8 +137,8 @@ def test_time_is_kept_and_the_rate_is_zero_when_it_ends(tmp_path: Path) -> None:
 def test_early_stopping_returns_the_best_weights(tmp_path: Path) -> None:
     seen: list[np.ndarray] = []
 
-    def metric(logits: np.ndarray, targets: np.ndarray) -> float:
-        seen.append(logits.copy())
+    def metric(outputs: Outputs, targets: Targets) -> float:
+        seen.append(outputs.values.copy())
         return [0.1, 0.9][len(seen) - 1] if len(seen) <= 2 else 0.5
 
     settings = SETTINGS.model_copy(update={"patience": 2})
@@ -161,7 +164,8 @@ def test_other_problems_are_distilled(problem: Problem, tmp_path: Path) -> None:
     labels = 1 if problem is Problem.REGRESSION else 3
     rows = tiny_encoder.rows(ROWS)
     teacher = cache_teacher(tiny_encoder.model(problem=problem, labels=labels).encoder, rows)
-    targets = teacher.logits[:, 0] if labels == 1 else (teacher.logits > 0).astype(np.float32)
+    told = teacher.outputs.values
+    targets = one_a_row(told[:, 0] if labels == 1 else (told > 0).astype(np.float32))
     student = tiny_encoder.model(layers=1, problem=problem, labels=labels, seed=5)
     labelled = np.ones(ROWS, dtype=bool)
     done = distil(
@@ -173,7 +177,7 @@ def test_other_problems_are_distilled(problem: Problem, tmp_path: Path) -> None:
 def test_a_teacher_of_other_rows_is_refused(tmp_path: Path) -> None:
     rows = tiny_encoder.rows(ROWS)
     teacher = cache_teacher(tiny_encoder.model().encoder, rows.select(range(10)))
-    targets, labelled = np.zeros(ROWS, dtype=np.int64), np.ones(ROWS, dtype=bool)
+    targets, labelled = one_a_row(np.zeros(ROWS, dtype=np.int64)), np.ones(ROWS, dtype=bool)
     student = tiny_encoder.model(layers=1)
     with pytest.raises(RecipeError, match="cache the teacher on these rows"):
         distil(student, teacher, rows, targets, labelled, (rows, targets), SETTINGS, work=tmp_path)

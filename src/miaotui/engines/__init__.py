@@ -11,12 +11,12 @@ from miaotui.engines.tensorrt import TensorRtEngine
 from miaotui.engines.torch import TorchEngine
 from miaotui.engines.torch_compile import TorchCompileEngine
 
-_Any = (
-    TorchEngine
-    | OnnxRuntimeEngine
+_Any = (  # in the order in which a search tries them
+    NativeEngine
     | OpenVinoEngine
-    | NativeEngine
+    | OnnxRuntimeEngine
     | TensorRtEngine
+    | TorchEngine
     | TorchCompileEngine
 )
 Engine = Annotated[_Any, Field(discriminator="name")]
