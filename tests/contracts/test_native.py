@@ -118,10 +118,10 @@ def test_first_tokens_ask_the_states_of_any_number_of_rows(
     if technique is not None:
         model = technique.prepare(model, tiny_encoder.calibration())
 
-    logits = opened(model).run(rows)
+    logits = opened(model).run(rows).values
 
     assert np.abs(logits - expected).max() <= error * float(np.ptp(expected, axis=0).max())
-    alone = opened(model, threads=3).run(rows.select([51]))
+    alone = opened(model, threads=3).run(rows.select([51])).values
     assert np.array_equal(alone[0], logits[51])
 
 
@@ -130,7 +130,7 @@ def test_every_family_agrees_with_transformers(family: str, opened: Opened, tmp_
     model = tiny_model(family, tmp_path / "hf", labels=3)
     rows = random_rows(LENGTHS, pairs=family in ("bert", "electra"))
 
-    logits = opened(model).run(rows)
+    logits = opened(model).run(rows).values
 
     expected = hf_logits(tmp_path / "hf", rows, types=True)
     np.testing.assert_allclose(logits, expected, atol=2e-4)
@@ -144,7 +144,7 @@ def test_layers_of_any_shape_agree_with_eager(
     labels = 32 if head_kind is HeadKind.NONE else 2
     model = random_model(uneven(activation=activation, head_kind=head_kind, labels=labels))
 
-    np.testing.assert_allclose(opened(model).run(ROWS), eager(model, ROWS), atol=2e-4)
+    np.testing.assert_allclose(opened(model).run(ROWS).values, eager(model, ROWS), atol=2e-4)
 
 
 @pytest.mark.parametrize("heads", [4, 1])
@@ -168,7 +168,7 @@ def test_scores_beyond_what_an_exponential_holds(
     if technique is not None:
         model = technique.prepare(model, tiny_encoder.calibration())
 
-    logits = opened(model).run(ROWS)
+    logits = opened(model).run(ROWS).values
 
     assert np.abs(logits - expected).max() <= error * float(np.ptp(expected, axis=0).max())
 
@@ -181,14 +181,15 @@ def test_means_and_every_token_are_read_out(
     labels = 32 if head == "none" else 5
     shape = uneven(readout=readout, head_kind=HeadKind(head), labels=labels)
     model = random_model(replace(shape, layers=layers))
+    rows = ROWS if readout is Readout.MEAN else replace(ROWS, readouts=ROWS.readouts_or_all())
     with torch.inference_mode():
-        each = [model.encoder(*padded(ROWS, [i]))[0].numpy() for i in range(len(ROWS))]
+        each = [model.encoder(*padded(rows, [i]))[0].numpy() for i in range(len(rows))]
     expected = np.concatenate(each)
     assert len(expected) == (len(ROWS) if readout is Readout.MEAN else ROWS.total_tokens)
 
-    np.testing.assert_allclose(opened(model).run(ROWS), expected, atol=2e-4)
-    together = opened(model, threads=3).run(ROWS)
-    assert np.array_equal(together, opened(model).run(ROWS))
+    np.testing.assert_allclose(opened(model).run(rows).values, expected, atol=2e-4)
+    together = opened(model, threads=3).run(rows).values
+    assert np.array_equal(together, opened(model).run(rows).values)
 
 
 def test_an_embedding_of_another_width_is_refused(opened: Opened) -> None:
@@ -205,7 +206,7 @@ def test_widths_that_are_no_multiple_of_a_tile(
     shape = uneven(hidden=hidden, head_dim=head_dim, embedding=embedding, labels=5)
     model = random_model(shape)
 
-    np.testing.assert_allclose(opened(model).run(ROWS), eager(model, ROWS), atol=5e-4)
+    np.testing.assert_allclose(opened(model).run(ROWS).values, eager(model, ROWS), atol=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -222,10 +223,10 @@ def test_lower_precision_stays_near_eager(technique: Any, error: float, opened: 
     model = random_model(uneven())
     expected = eager(model, ROWS)
 
-    logits = opened(technique.prepare(model, tiny_encoder.calibration())).run(ROWS)
+    logits = opened(technique.prepare(model, tiny_encoder.calibration())).run(ROWS).values
 
     assert np.abs(logits - expected).max() <= error * float(np.ptp(expected, axis=0).max())
-    assert not np.array_equal(logits, opened(model).run(ROWS))
+    assert not np.array_equal(logits, opened(model).run(ROWS).values)
 
 
 def test_bf16_is_torchs_own_rounding(opened: Opened, tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ def test_a_layer_with_outliers_is_cured_by_putting_it_back_in_float(
         int8 = technique(skip=skip, skipped_in=skipped_in).prepare(
             model, tiny_encoder.calibration()
         )
-        return float(np.abs(opened(int8).run(ROWS) - expected).max())
+        return float(np.abs(opened(int8).run(ROWS).values - expected).max())
 
     spread = float(np.ptp(expected, axis=0).max())
     assert error(("layers.1.",)) <= 0.1 * spread
@@ -283,14 +284,14 @@ def test_a_row_has_the_same_bits_whatever_stands_beside_it(technique: Any, opene
         model = technique.prepare(model, tiny_encoder.calibration())
     many = random_rows((LENGTHS * 20)[:200], seed=3)
     alone = opened(model)
-    expected = np.concatenate([alone.run(many.select([i])) for i in range(len(many))])
+    expected = np.concatenate([alone.run(many.select([i])).values for i in range(len(many))])
 
     for threads in (1, 2, 64):
         session = opened(model, threads)
-        assert np.array_equal(session.run(many), expected)
-        assert np.array_equal(session.run(many.select([6])), expected[6:7])
+        assert np.array_equal(session.run(many).values, expected)
+        assert np.array_equal(session.run(many.select([6])).values, expected[6:7])
         backwards = np.arange(len(many))[::-1]
-        assert np.array_equal(session.run(many.select(backwards)), expected[::-1])
+        assert np.array_equal(session.run(many.select(backwards)).values, expected[::-1])
 
 
 @pytest.mark.parametrize("technique", [Int8Static(), BFloat16()])
@@ -305,7 +306,7 @@ def test_paths_agree_with_each_other(
     found, names = [], miaotui_native.kernels_here()
     for name in names:
         monkeypatch.setenv(ISA_VARIABLE, name)
-        found.append(NativeEngine().open(tmp_path, 1).run(ROWS))
+        found.append(NativeEngine().open(tmp_path, 1).run(ROWS).values)
 
     spread = float(np.ptp(found[0], axis=0).max())
     halves = [name in ("amx", "avx512_bf16") for name in names]  # attention is in bf16
@@ -321,13 +322,13 @@ def test_what_was_built_can_be_restored_and_lowered_elsewhere(
     model = random_model(uneven())
     if technique is not None:
         model = technique.prepare(model, tiny_encoder.calibration())
-    logits = opened(model).run(ROWS)
+    logits = opened(model).run(ROWS).values
 
     encoder, precision = restored(tmp_path / "engine-1")
 
     inside = {n: p for n, p in precision.items() if p.kind is not Kind.FP32}
     assert inside == {n: p for n, p in model.precision.items() if n.startswith("layers.")}
-    again = opened(replace(model, module=encoder), threads=2).run(ROWS)
+    again = opened(replace(model, module=encoder), threads=2).run(ROWS).values
     np.testing.assert_allclose(again, logits, atol=1e-4)  # scales may differ in their last bit
 
 
@@ -335,22 +336,22 @@ def test_rows_of_several_calls_are_answered_as_of_one(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = opened(random_model(uneven()), 2)
-    together = session.run(ROWS)
+    together = session.run(ROWS).values
     for tokens, rows in ((1, 9), (30, 9), (60, 2), (10_000, 5)):
         monkeypatch.setattr("miaotui.engines.native._TOKENS_A_CALL", tokens)
         monkeypatch.setattr("miaotui.engines.native._ROWS_A_CALL", rows)
-        assert np.array_equal(session.run(ROWS), together)
+        assert np.array_equal(session.run(ROWS).values, together)
 
 
 def test_many_callers_at_once_get_their_own_answers(opened: Opened) -> None:
     session = opened(random_model(uneven()), 2)
     parts = [random_rows(LENGTHS, seed=seed) for seed in range(8)]
-    expected = [session.run(part) for part in parts]
+    expected = [session.run(part).values for part in parts]
     found: list[list[bool]] = [[] for _ in parts]
 
     def call(i: int) -> None:
         for _ in range(20):
-            found[i].append(np.array_equal(session.run(parts[i]), expected[i]))
+            found[i].append(np.array_equal(session.run(parts[i]).values, expected[i]))
 
     threads = [threading.Thread(target=call, args=(i,)) for i in range(len(parts))]
     for thread in threads:
@@ -365,11 +366,11 @@ def test_the_longest_row_and_the_empty_one(opened: Opened) -> None:
     session = opened(model)
     longest = model.encoder.shape.max_tokens
 
-    both = session.run(encoded_rows([[5] * longest, []]))
+    both = session.run(encoded_rows([[5] * longest, []])).values
 
     np.testing.assert_allclose(both[:1], eager(model, encoded_rows([[5] * longest])), atol=2e-4)
-    np.testing.assert_array_equal(both[1:], session.run(encoded_rows([[0]])))
-    assert session.run(encoded_rows([])).shape == (0, 0)
+    np.testing.assert_array_equal(both[1:], session.run(encoded_rows([[0]])).values)
+    assert session.run(encoded_rows([])).values.shape == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +392,7 @@ def test_rows_it_cannot_read_are_refused(rows: EncodedRows, reason: str, opened:
 
     with pytest.raises(EngineFailed, match=reason):
         session.run(rows)
-    assert session.run(ROWS).shape == (len(ROWS), 2)
+    assert session.run(ROWS).values.shape == (len(ROWS), 2)
 
 
 @pytest.mark.parametrize(
@@ -453,7 +454,7 @@ def test_words_are_read_where_they_lie_on_disk(isa: str, tmp_path: Path) -> None
     before = resident_bytes()
 
     opened = NativeEngine().open(tmp_path, 1)
-    found = opened.run(ROWS)
+    found = opened.run(ROWS).values
 
     assert resident_bytes() - before < table.nbytes / 4
     np.testing.assert_allclose(found, eager(large, ROWS), atol=2e-4)

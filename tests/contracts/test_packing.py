@@ -62,7 +62,7 @@ def test_neighbours_do_not_change_a_row(
     row = random_rows([11], pairs, seed=7)
 
     answers = [
-        session.run(among(row, random_rows(lengths, pairs, seed))).copy()[0]
+        session.run(among(row, random_rows(lengths, pairs, seed))).values.copy()[0]
         for seed, lengths in enumerate([(10, 9), (10, 9), (21,), (20,), (1, 1, 1), (3, 30, 18, 2)])
     ]
 
@@ -83,7 +83,7 @@ def test_packed_rows_are_answered_as_transformers_does(
 
     expected = hf_logits(models[family][1], rows, types=family in ("bert", "electra"))
 
-    np.testing.assert_allclose(opened(engine, family).run(rows), expected, atol=1e-4)
+    np.testing.assert_allclose(opened(engine, family).run(rows).values, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("engine", ENGINES_HERE)
@@ -93,7 +93,7 @@ def test_a_row_longer_than_a_block_is_read_to_its_end(engine: str, opened: Opene
     ends_otherwise = EncodedRows(row.ids.copy(), row.starts)
     ends_otherwise.ids[-1] += 1
 
-    first, second = session.run(joined([row, ends_otherwise]))
+    first, second = session.run(joined([row, ends_otherwise])).values
 
     assert np.abs(first - second).max() > 1e-4
 
@@ -104,9 +104,9 @@ def test_results_come_in_the_callers_order(engine: str, opened: Opener) -> None:
     rows = random_rows([3, 40, 17, 32, 1, 64, 8, 8, 25, 33])
     order = np.random.default_rng(0).permutation(len(rows))
 
-    shuffled = session.run(rows.select(order))
+    shuffled = session.run(rows.select(order)).values
 
-    np.testing.assert_allclose(shuffled, session.run(rows)[order], atol=TOLERANCE)
+    np.testing.assert_allclose(shuffled, session.run(rows).values[order], atol=TOLERANCE)
     assert distinct(shuffled)
 
 

@@ -100,7 +100,7 @@ def test_what_is_planted_as_useless_goes_first(model: Model, calibration: Calibr
         layer.down.weight[:, 5:20] = 0  # type: ignore[union-attr, index]
     from miaotui.models.importance import fisher_importance
 
-    found = fisher_importance(model.encoder, calibration, model.task.problem)
+    found = fisher_importance(model.encoder, calibration, model.task.loss)
     assert found.heads[0].argmin() == 0
     assert found.heads[0][0] == 0
     assert (found.neurons[0][5:20] == 0).all()

@@ -95,7 +95,7 @@ def test_a_session_that_is_warm_compiles_nothing_for_a_single_row(
         raise RuntimeError("compiled while it served")
 
     monkeypatch.setattr(openvino.Core, "compile_model", refuse)
-    answers = [session.run(rows.select([row])) for row in range(len(rows))]
+    answers = [session.run(rows.select([row])).values for row in range(len(rows))]
 
     expected = tiny_encoder.logits(model, rows)
     np.testing.assert_allclose(np.concatenate(answers), expected, atol=1e-4)
@@ -149,8 +149,8 @@ def test_long_rows_of_a_packed_batch_and_single_rows_run_side_by_side(tmp_path: 
 
     expected = tiny_encoder.logits(model, rows)
     for done in together:
-        np.testing.assert_allclose(done.result(), expected, atol=1e-4)
-    alone = np.concatenate([done.result() for done in singles])
+        np.testing.assert_allclose(done.result().values, expected, atol=1e-4)
+    alone = np.concatenate([done.result().values for done in singles])
     np.testing.assert_allclose(alone, expected, atol=1e-4)
     session.close()
 

@@ -161,15 +161,15 @@ class NativeSession(RowRunner):
         self._threads = threads
 
     def run(self, rows: EncodedRows) -> Outputs:
-        """Of every row, or of the tokens that the rows name (of all, where they name none). No rows
-        give values of shape [0, 0]."""
+        """Outputs of every readout of every row. No rows give values of shape [0, 0]."""
         if not len(rows):
             return Outputs(np.zeros((0, 0), dtype=np.float32), rows.readout_starts)
         if not self._every:
             return one_a_row(self._logits(rows))
-        readouts = rows.readouts_or_all()
-        of_row = np.repeat(rows.starts[:-1], readouts.lengths)
-        return Outputs(self._logits(rows)[of_row + readouts.values[:, 0]], readouts.starts)
+        places = rows.starts[:-1]
+        if rows.readouts is not None:
+            places = np.repeat(places, rows.readouts.lengths) + rows.readouts.values[:, 0]
+        return Outputs(self._logits(rows)[places], rows.readout_starts)
 
     def _logits(self, rows: EncodedRows) -> Float32[ndarray, "rows_or_tokens labels"]:
         count = rows.total_tokens if self._every else len(rows)

@@ -49,7 +49,8 @@ def trace(module: "PaddedModel") -> "onnx.ModelProto":
         (fewer if name == "readout" else ids) * (name not in ("types", "readout")) for name in names
     )
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    shapes = dict.fromkeys(names[:2], axes) | {"more": (axes,) * (len(names) - 2)}
+    more = {"more": (axes,) * (len(names) - 2)} if len(names) > 2 else {}  # noqa: PLR2004
+    shapes = dict.fromkeys(names[:2], axes) | more
     try:
         with torch.no_grad(), hushed():
             program = torch.onnx.export(

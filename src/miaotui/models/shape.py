@@ -30,7 +30,7 @@ class HeadKind(StrEnum):
 
 class Readout(StrEnum):
     """What is read out of a row's last hidden states: that of its first token, the mean over its
-    tokens, or those of the tokens that the rows name (of each, where they name none)."""
+    tokens, or those of the tokens that the rows name."""
 
     FIRST = "first"
     MEAN = "mean"
