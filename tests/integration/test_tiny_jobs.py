@@ -70,7 +70,8 @@ def test_no_drop_at_all_gives_what_equals_the_original_answer_for_answer(tmp_pat
     assert all(point["kind"] == "free" for point in document["details"]["configurations"])
     texts = tiny_job.texts(200, seed=9)
     original = load_model(find_model(str(model)))
-    expected = original.task.answers(tiny_job.logits_of(original, original.task.encode(texts)))
+    encoded = original.task.encode(texts)
+    expected = original.task.answers(texts, encoded, tiny_job.outputs_of(original, encoded))
     assert [a.label for a in product.load(out)(texts)] == [a.label for a in expected]
 
 
