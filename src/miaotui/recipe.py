@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+)
 from typing_extensions import TypeIs
 
 from miaotui.engines import ENGINES, Engine
@@ -36,6 +44,16 @@ def is_training(step: Step) -> TypeIs[Distillation]:
     return step.trains
 
 
+def _check_trained(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    shaping = [step for step in steps if step.quantizes is None]
+    for step, after in zip(shaping, [*shaping[1:], None], strict=True):
+        acts = not is_training(step) and step.acts_in_training
+        if acts and (after is None or not is_training(after)):
+            raise ValueError(f"{step.title} acts in a training; put a distil step right after it")
+    return steps
+
+
+Steps = Annotated[tuple[Step, ...], AfterValidator(_check_trained)]
 _FLOATS = (Kind.FP32, Kind.BF16)
 _MOST_EARLIER_STAGES = 2
 
@@ -48,7 +66,7 @@ class CascadeStage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     answers: float = Field(gt=0, lt=1)
-    steps: tuple[Step, ...] = ()
+    steps: Steps = ()
     engine: Engine
 
     @property
@@ -63,7 +81,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: tuple[Step, ...] = ()
+    steps: Steps = ()
     engine: Engine
     stages: tuple[CascadeStage, ...] = Field(default=(), max_length=_MOST_EARLIER_STAGES)
 

@@ -1,5 +1,7 @@
 """Resuming, the clock, early stopping and what is left untouched."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 
 import tiny_encoder
 from miaotui.errors import RecipeError
-from miaotui.models.encoder import Encoder
+from miaotui.models.hooks import Hooks
 from miaotui.tasks.outputs import Outputs, Targets, one_a_row
 from miaotui.tasks.problems import Problem
 from miaotui.training.losses import soft_loss
@@ -99,7 +101,7 @@ def test_a_resumed_training_ends_like_an_unbroken_one(at: int, tmp_path: Path) -
     assert [p.name for p in left] == [f"checkpoint-{at // 4 * 4}"]
     assert {p.suffix for p in left[0].iterdir()} == {".json", ".safetensors"}
     told: list[float] = []
-    again = train(tmp_path / "work", on_step=lambda _, share: told.append(share))
+    again = train(tmp_path / "work", open_hooks=lambda _: Noted(told))
     assert told[0] == pytest.approx((at // 4 * 4 + 1) / 32)
     whole = train(tmp_path / "other")
     assert again.steps == whole.steps == 32
@@ -112,7 +114,7 @@ def test_other_settings_do_not_go_on_from_a_strangers_checkpoint(tmp_path: Path)
         train(tmp_path / "work", on_progress=interrupt_at(20))
     told: list[float] = []
     settings = SETTINGS.model_copy(update={"epochs": 2.0, "seed": 1})
-    train(tmp_path / "work", settings, on_step=lambda _, share: told.append(share))
+    train(tmp_path / "work", settings, open_hooks=lambda _: Noted(told))
     assert told[0] == pytest.approx(1 / 16)
 
 
@@ -120,7 +122,7 @@ def test_a_training_that_was_over_is_not_begun_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "work", on_progress=interrupt_at(32))
     told: list[float] = []
-    done = train(tmp_path / "work", on_step=lambda _, share: told.append(share))
+    done = train(tmp_path / "work", open_hooks=lambda _: Noted(told))
     assert not told
     assert (done.steps, done.stopped) == (32, "epochs")
 
@@ -148,15 +150,47 @@ def test_early_stopping_returns_the_best_weights(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, seen[1], atol=1e-5)
 
 
-def test_on_step_sees_the_encoder_in_training_and_the_share_done(tmp_path: Path) -> None:
+def test_hooks_are_told_the_share_that_is_done(tmp_path: Path) -> None:
     told: list[float] = []
-
-    def on_step(encoder: Encoder, share: float) -> None:
-        assert encoder.training
-        told.append(share)
-
-    train(tmp_path / "work", SETTINGS.model_copy(update={"epochs": 1.0}), on_step=on_step)
+    settings = SETTINGS.model_copy(update={"epochs": 1.0})
+    train(tmp_path / "work", settings, open_hooks=lambda _: Noted(told))
     assert told == [(i + 1) / STEPS_AN_EPOCH for i in range(STEPS_AN_EPOCH)]
+
+
+def test_weights_from_before_the_hooks_have_settled_are_never_the_best(tmp_path: Path) -> None:
+    def metric(outputs: Outputs, targets: Targets) -> float:
+        measured.append(len(told))
+        return -float(len(measured))  # the first is the best of all
+
+    measured: list[int] = []
+    told: list[float] = []
+    settings = SETTINGS.model_copy(update={"epochs": 2.0})
+    hooks = Noted(told, until=0.6)
+    done = train(tmp_path / "work", settings, open_hooks=lambda _: hooks, metric=metric)
+    first_settled = next(i for i, steps in enumerate(measured, 1) if steps >= 10)
+    assert done.best_metric == -first_settled
+    assert done.hooks is hooks
+
+
+@dataclass
+class Noted(Hooks):
+    """Hooks that write down what they are told, and settle after a share of the training."""
+
+    told: list[float]
+    until: float = 1.0
+
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.told) and self.told[-1] >= self.until
+
+    def on_step_(self, progress: float) -> None:
+        self.told.append(progress)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"told": torch.tensor(self.told)}
+
+    def restore_(self, state: Mapping[str, torch.Tensor]) -> None:
+        """What was told before stays with whoever was told."""
 
 
 @pytest.mark.parametrize("problem", [Problem.MULTI_LABEL, Problem.REGRESSION])

@@ -16,7 +16,7 @@ def keep_heads_and_neurons(
     encoder: Encoder, heads: Sequence[Int[Tensor, " kept"]], neurons: Sequence[Int[Tensor, " kept"]]
 ) -> Encoder:
     """Keeps those heads and feed-forward neurons of each layer, by index, in that order."""
-    _refuse_low_rank(encoder)
+    refuse_factorized(encoder)
     layers = tuple(LayerShape(len(h), len(n)) for h, n in zip(heads, neurons, strict=True))
     smaller = _blank(replace(encoder.shape, layers=layers))
     state = encoder.state_dict()
@@ -45,7 +45,7 @@ def _cut(state: dict[str, Tensor], name: str, kept: Tensor, dim: int) -> None:
         state[name] = state[name].index_select(dim, kept.long())
 
 
-def _refuse_low_rank(encoder: Encoder) -> None:
+def refuse_factorized(encoder: Encoder) -> None:
     if any(layer.ranks for layer in encoder.shape.layers):
         raise ModelError("heads and neurons of factorized layers cannot be removed; prune first")
 

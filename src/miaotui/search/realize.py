@@ -10,12 +10,15 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
+from miaotui.models.encoder import Encoder
+from miaotui.models.hooks import Hooks
 from miaotui.models.load import SHAPE_FILE, find_model, load_model, save_model
 from miaotui.models.model import Model
 from miaotui.recipe import Recipe, Step, is_training
 from miaotui.search.context import Context, write_json
 from miaotui.tasks.base import EncodedRows, joined
 from miaotui.tasks.outputs import Targets, join_ragged
+from miaotui.techniques import Technique
 from miaotui.training.settings import Distillation
 from miaotui.training.teacher import TeacherOutputs, cache_teacher, use_threads
 from miaotui.training.trainer import distil
@@ -33,14 +36,17 @@ def realize(
     an earlier run is read back."""
     steps = recipe.shaping
     model, begin = _recovered_before(steps, context, seconds)
+    acting: Technique | None = None
     for i, step in enumerate(steps[begin:], begin + 1):
         if is_training(step):
             folder = _folder(context, steps[:i])
-            model = _recovered(model, step, context, folder, seconds, progress)
+            model = _recovered(model, step, context, folder, seconds, progress, acting)
+            acting = None
         else:
-            model = step.finish(step.prepare(model, context.train))
+            model = step.prepare(model, context.train)
+            acting = step if step.acts_in_training else None
     for step in recipe.quantizing:
-        model = step.finish(step.prepare(model, context.train))
+        model = step.prepare(model, context.train)
     return model
 
 
@@ -67,15 +73,23 @@ def _folder(context: Context, steps: Sequence[Step]) -> Path:
     return context.work / "models" / digest
 
 
-def _recovered(
+def _recovered(  # noqa: PLR0913
     model: Model,
     step: Distillation,
     context: Context,
     folder: Path,
     seconds: float | None,
     progress: Progress | None,
+    acting: Technique | None,
 ) -> Model:
+    """`acting` is the technique that does its work in this training."""
     use_threads(context.cores)
+
+    def open_hooks(student: Encoder) -> Hooks | None:
+        if acting is None:
+            return None
+        return acting.open_(model.with_module(student), context.train)
+
     rows, targets, labelled = _training_rows(context)
     recovered = distil(
         model,
@@ -88,15 +102,19 @@ def _recovered(
         work=folder.with_suffix(".training"),
         seconds=seconds if seconds is not None else float("inf"),
         on_progress=_line(progress),
+        open_hooks=open_hooks,
     )
+    done = recovered.model
+    if acting is not None and recovered.hooks is not None:
+        done = acting.finish(done, recovered.hooks)
     draft = folder.with_suffix(".tmp")
     shutil.rmtree(draft, ignore_errors=True)
-    save_model(recovered.model, draft)
+    save_model(done, draft)
     facts = {"seconds": seconds, "stopped": recovered.stopped, "steps": recovered.steps}
     write_json(draft / TRAINING_FILE, facts)
     shutil.rmtree(folder, ignore_errors=True)
     draft.replace(folder)
-    return recovered.model
+    return done
 
 
 def trainings(recipe: Recipe, context: Context) -> list[str]:

@@ -10,6 +10,7 @@ from miaotui.errors import DataError, RecipeError
 from miaotui.models.precision import Kind
 
 if TYPE_CHECKING:
+    from miaotui.models.hooks import Hooks
     from miaotui.models.model import Calibration, Model
 
 
@@ -53,11 +54,17 @@ class TechniqueBase(BaseModel, ABC):
     def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
         """The model with the technique applied, before any recovery."""
 
-    def on_step_(self, model: "Model", progress: float) -> None:  # noqa: B027
-        """Called after each step of a recovery that runs while the technique is open."""
+    @property
+    def acts_in_training(self) -> bool:
+        """Whether it does its work in the training that follows it, which it then needs."""
+        return False
 
-    def finish(self, model: "Model") -> "Model":
-        """The model once recoveries are over."""
+    def open_(self, student: "Model", calibration: "Calibration") -> "Hooks":
+        """Puts hooks on the model that is about to be trained; where `acts_in_training`."""
+        raise RecipeError(f"{self.name} does nothing while a model is trained")
+
+    def finish(self, model: "Model", hooks: "Hooks") -> "Model":
+        """The trained model with all that the hooks did to it made part of it."""
         return model
 
 

@@ -1,6 +1,7 @@
 """Removes attention heads and feed-forward neurons: importance, a mask solved against measured
 time, and a least-squares correction of what remains."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -10,8 +11,9 @@ from miaotui.errors import RecipeError
 from miaotui.techniques.base import TechniqueBase, first_rows
 
 if TYPE_CHECKING:
+    from miaotui.models.hooks import Hooks
     from miaotui.models.latency_table import LatencyTable
-    from miaotui.models.mask import Least
+    from miaotui.models.mask import Least, Mask
     from miaotui.models.model import Calibration, Model
     from miaotui.models.shape import EncoderShape
 
@@ -26,6 +28,10 @@ class PruneStructure(TechniqueBase):
 
     With `keep_blocks` no layer loses all its heads or all its neurons: importance is a sum over
     single ones, and says nothing of what a layer is without any. Whole layers are for drop-layers.
+
+    With `events` it prunes little by little in the training that follows, at so many moments of its
+    first part (`until`, a share of it), each time by importances measured anew; what is left
+    falls with the cube of the time left (Zhu and Gupta 2017). Nothing is refitted then.
     """
 
     uses_latency: ClassVar[bool] = True
@@ -36,29 +42,62 @@ class PruneStructure(TechniqueBase):
     rows: int = Field(default=384, ge=1)
     round_neurons_to: int = Field(default=32, ge=1)
     keep_blocks: bool = True
+    events: int = Field(default=0, ge=0, le=100)
+    until: float = Field(default=0.5, gt=0, le=1)
 
     @property
     def title(self) -> str:
-        return f"prune {self.keep_time:.0%}"
+        return f"prune {self.keep_time:.0%}" + (" gradually" if self.events else "")
+
+    @property
+    def acts_in_training(self) -> bool:
+        return self.events > 0
 
     def prepare(self, model: "Model", calibration: "Calibration") -> "Model":
         from miaotui.models.correction import corrected
-        from miaotui.models.importance import activation_importance, fisher_importance
-        from miaotui.models.latency_table import arithmetic_table
-        from miaotui.models.mask import best_mask
         from miaotui.models.surgery import keep_heads_and_neurons
 
         encoder, rows = model.encoder, first_rows(self.name, calibration, self.rows)
-        table = calibration.latency or arithmetic_table(encoder.shape)
-        least = self._least(encoder.shape)
-        self._check_reachable(encoder.shape, table, least)
-        score = fisher_importance if self.importance == "fisher" else activation_importance
-        importance = score(encoder, rows, model.task.loss)
-        mask = best_mask(importance, table, self.keep_time, self.round_neurons_to, least)
+        if self.acts_in_training:
+            return model
+        mask = self._solver(model, rows)(self.keep_time)
         smaller = keep_heads_and_neurons(encoder, mask.heads, mask.neurons)
         if self.correct and self.keep_time < 1:
             smaller = corrected(encoder, smaller, mask, rows.rows)
         return model.with_module(smaller)
+
+    def open_(self, student: "Model", calibration: "Calibration") -> "Hooks":
+        from miaotui.models.gradual import GradualMasks
+        from miaotui.models.surgery import refuse_factorized
+
+        refuse_factorized(student.encoder)
+        solve = self._solver(student, first_rows(self.name, calibration, self.rows))
+        return GradualMasks(student.encoder, solve, self.keep_time, self.events, self.until)
+
+    def finish(self, model: "Model", hooks: "Hooks") -> "Model":
+        from miaotui.models.gradual import mask_of
+        from miaotui.models.surgery import keep_heads_and_neurons
+
+        mask = mask_of(hooks.state())
+        return model.with_module(keep_heads_and_neurons(model.encoder, mask.heads, mask.neurons))
+
+    def _solver(self, model: "Model", rows: "Calibration") -> "Callable[[float], Mask]":
+        """From a share of the time to what is kept, by importances as they are when it is asked."""
+        from miaotui.models.importance import activation_importance, fisher_importance
+        from miaotui.models.latency_table import arithmetic_table
+        from miaotui.models.mask import best_mask
+
+        encoder, loss = model.encoder, model.task.loss
+        table = rows.latency or arithmetic_table(encoder.shape)
+        least = self._least(encoder.shape)
+        self._check_reachable(encoder.shape, table, least)
+        score = fisher_importance if self.importance == "fisher" else activation_importance
+
+        def solve(keep_time: float) -> "Mask":
+            importance = score(encoder, rows, loss)
+            return best_mask(importance, table, keep_time, self.round_neurons_to, least)
+
+        return solve
 
     def _least(self, shape: "EncoderShape") -> "Least":
         from miaotui.models.mask import Least

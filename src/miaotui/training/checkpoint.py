@@ -18,6 +18,7 @@ from torch import Tensor
 
 from miaotui.errors import OutputError
 from miaotui.models.encoder import Encoder
+from miaotui.models.hooks import Hooks
 from miaotui.models.shape import shape_to_json
 from miaotui.training.batches import TrainingRows
 from miaotui.training.settings import Training
@@ -41,16 +42,22 @@ def training_key(encoder: Encoder, data: TrainingRows, settings: Training) -> st
     return digest.hexdigest()[:16]
 
 
-def save_checkpoint(
-    work: Path, encoder: Encoder, optimizer: Any, trainer_state: Any, facts: Mapping[str, Any]
+def save_checkpoint(  # noqa: PLR0913  (the parts of a checkpoint)
+    work: Path,
+    encoder: Encoder,
+    optimizer: Any,
+    trainer_state: Any,
+    facts: Mapping[str, Any],
+    acting: Mapping[str, Tensor],
 ) -> None:
-    """Writes the newest checkpoint, then removes the older ones."""
+    """Writes the newest checkpoint, then removes the older ones. `acting` is the hooks' state."""
     name = f"checkpoint-{trainer_state.global_step}"
     draft = work / "draft"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     tensors = {f"model.{k}": v for k, v in encoder.state_dict().items()}
     tensors |= {f"optimizer.{k}": v for k, v in _moments(optimizer).items()}
+    tensors |= {f"hooks.{k}": v for k, v in acting.items()}
     tensors[_RNG] = torch.get_rng_state()
     save_file({k: v.detach().contiguous() for k, v in tensors.items()}, str(draft / _TENSORS))
     trainer_state.save_to_json(str(draft / TRAINER_STATE))
@@ -86,6 +93,10 @@ def restore_optimizer_(folder: Path, optimizer: Any) -> None:
         index, part = name.split(".", 1)
         by_index.setdefault(int(index), {})[part] = tensor
     optimizer.load_state_dict(optimizer.state_dict() | {"state": by_index})
+
+
+def restore_hooks_(folder: Path, hooks: Hooks) -> None:
+    hooks.restore_(_part(folder, "hooks."))
 
 
 def restore_random_(folder: Path) -> None:

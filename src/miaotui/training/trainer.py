@@ -17,6 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from miaotui.errors import RecipeError
 from miaotui.hardware import probe
 from miaotui.models.encoder import Encoder
+from miaotui.models.hooks import Hooks, OpenHooks
 from miaotui.models.model import Model, copy_of
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.outputs import Targets
@@ -27,7 +28,7 @@ from miaotui.training.losses import hard_loss, hidden_loss, layer_map, soft_loss
 from miaotui.training.schedule import Schedule
 from miaotui.training.settings import Distillation, FineTuning, Training
 from miaotui.training.teacher import TeacherOutputs
-from miaotui.training.watch import Metric, OnStep, Progress, StepProgress, Validation, Watch
+from miaotui.training.watch import Metric, Progress, StepProgress, Validation, Watch
 
 _INPUTS = ("ids", "positions", "segments", "types", "readout")
 _ROWS_FOR_VARIANCE = 4096
@@ -38,7 +39,8 @@ class Recovered:
     """The best model by the validation metric, and how the training went.
 
     `stopped` is "epochs", "time" or "patience". Each evaluation in `history` has step, loss,
-    metric, learning_rate and seconds.
+    metric, learning_rate and seconds. `hooks` are those that acted: what they hold still is no part
+    of the model yet.
     """
 
     model: Model
@@ -46,6 +48,7 @@ class Recovered:
     best_metric: float
     steps: int
     stopped: str
+    hooks: Hooks | None = None
 
 
 def distil(  # noqa: PLR0913  (a training's inputs)
@@ -60,19 +63,19 @@ def distil(  # noqa: PLR0913  (a training's inputs)
     work: Path,
     seconds: float = math.inf,
     on_progress: StepProgress | None = None,
-    on_step: OnStep | None = None,
+    open_hooks: OpenHooks | None = None,
     metric: Metric | None = None,
 ) -> Recovered:
     """Trains a copy of `student` towards the teacher's outputs; goes on from `work` if it can.
 
     `work` is this training's own and is removed when it ends. `seconds` bounds this call.
-    `on_step` runs after each step with the share that is done. A teacher that does not fit the
-    student or the rows is a RecipeError.
+    `open_hooks` makes, of the encoder that is trained, what acts in each step. A teacher that does
+    not fit the student or the rows is a RecipeError.
     """
     _check_teacher(student.encoder, teacher, rows, settings)
     data = TrainingRows(rows, targets, labelled, teacher)
     judged = _validation(student, validation, metric)
-    return _train(student, data, settings, judged, _Outside(work, seconds, on_progress, on_step))
+    return _train(student, data, settings, judged, _Outside(work, seconds, on_progress, open_hooks))
 
 
 def fine_tune(  # noqa: PLR0913
@@ -85,24 +88,24 @@ def fine_tune(  # noqa: PLR0913
     work: Path,
     seconds: float | None = None,
     on_progress: StepProgress | None = None,
-    on_step: OnStep | None = None,
+    open_hooks: OpenHooks | None = None,
     metric: Metric | None = None,
 ) -> Recovered:
     """Trains a copy of `model` on labels; goes on from `work` if it can."""
     data = TrainingRows(rows, targets, np.ones(len(rows), dtype=bool), None)
     judged = _validation(model, validation, metric)
     limit = math.inf if seconds is None else seconds
-    return _train(model, data, settings, judged, _Outside(work, limit, on_progress, on_step))
+    return _train(model, data, settings, judged, _Outside(work, limit, on_progress, open_hooks))
 
 
 @dataclass(frozen=True)
 class _Outside:
-    """Where a training writes, how long it may take, whom it tells."""
+    """Where a training writes, how long it may take, whom it tells, what acts in it."""
 
     work: Path
     seconds: float
     on_progress: StepProgress | None
-    on_step: OnStep | None
+    open_hooks: OpenHooks | None
 
 
 def _validation(
@@ -156,15 +159,19 @@ def _train(
         validation,
         outside.work,
         outside.on_progress,
-        outside.on_step,
     )
     folder = None if found is None else found[0]
-    student, steps = _run(model, data, settings, watch, folder)
+    student, steps = _run(model, data, settings, watch, folder, outside.open_hooks)
     best = checkpoint.load_best(outside.work)
     student.load_state_dict(student.state_dict() if best is None else best)
     shutil.rmtree(outside.work, ignore_errors=True)
     return Recovered(
-        model.with_module(student), progress.history, progress.best, steps, progress.stopped
+        model.with_module(student),
+        progress.history,
+        progress.best,
+        steps,
+        progress.stopped,
+        watch.hooks,
     )
 
 
@@ -179,13 +186,22 @@ def _schedule(rows: int, settings: Training, seconds: float, validation_rows: in
     )
 
 
-def _run(
-    model: Model, data: TrainingRows, settings: Training, watch: Watch, folder: Path | None
+def _run(  # noqa: PLR0913
+    model: Model,
+    data: TrainingRows,
+    settings: Training,
+    watch: Watch,
+    folder: Path | None,
+    open_hooks: OpenHooks | None,
 ) -> tuple[Encoder, int]:
     """A fresh encoder with the last weights, and the number of steps; Trainer wraps the one it
     trains, so that one is left behind."""
     student = copy_of(model.encoder)
     student.embeddings.requires_grad_(not settings.freeze_embeddings)
+    watch.hooks = None if open_hooks is None else open_hooks(student)
+    if folder is not None and watch.hooks is not None:
+        checkpoint.restore_model_(folder, student)
+        checkpoint.restore_hooks_(folder, watch.hooks)
     if isinstance(settings, Distillation):
         for module in student.modules():
             if isinstance(module, nn.Dropout):

@@ -11,6 +11,7 @@ import torch
 from transformers import TrainerCallback
 
 from miaotui.models.encoder import Encoder
+from miaotui.models.hooks import Hooks
 from miaotui.models.loss import LOSSES
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.outputs import Outputs, Targets
@@ -21,7 +22,6 @@ from miaotui.training.schedule import Schedule
 from miaotui.training.teacher import cache_teacher
 
 StepProgress = Callable[[int, int, float, float | None], None]
-OnStep = Callable[[Encoder, float], None]
 Metric = Callable[[Outputs, Targets], float]
 _PROGRESS_STEPS = 10
 
@@ -82,7 +82,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     validation: Validation
     work: Path
     on_progress: StepProgress | None = None
-    on_step: OnStep | None = None
+    hooks: Hooks | None = None
     _step_began: float = 0.0
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -93,17 +93,23 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         step, schedule, encoder = state.global_step, self.schedule, given["model"]
-        if self.on_step is not None:
-            self.on_step(encoder, min(1.0, step / schedule.total))
+        self._act(min(1.0, step / schedule.total))
         schedule.note_step_(step, time.monotonic() - self._step_began)
         over = schedule.is_over(step)
+        if over:
+            self._act(1.0)
         if over or step % schedule.every == 0:
             self._evaluate(step, encoder, given["lr_scheduler"].get_last_lr()[0])
             self._decide(step, over)
             facts = self.progress.facts(schedule.total, self._used_s)
-            save_checkpoint(self.work, encoder, given["optimizer"], state, facts)
+            acting = {} if self.hooks is None else self.hooks.state()
+            save_checkpoint(self.work, encoder, given["optimizer"], state, facts, acting)
         control.should_training_stop |= bool(self.progress.stopped)
         self._tell(step)
+
+    def _act(self, share: float) -> None:
+        if self.hooks is not None and not self.hooks.is_settled:
+            self.hooks.on_step_(share)
 
     @property
     def _used_s(self) -> float:
@@ -129,10 +135,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         encoder.eval()
         loss, metric = self.validation.evaluate(encoder)
         encoder.train()
-        progress.stale = 0 if metric > progress.best else progress.stale + 1
-        if metric >= progress.best:  # of equals the later one, trained with a smaller rate
-            progress.best = metric
-            save_best(self.work, encoder)
+        if self.hooks is None or self.hooks.is_settled:
+            progress.stale = 0 if metric > progress.best else progress.stale + 1
+            if metric >= progress.best:  # of equals the later one, trained with a smaller rate
+                progress.best = metric
+                save_best(self.work, encoder)
         self.schedule.evaluation_s = time.monotonic() - began
         progress.history.append(
             {
