@@ -4,9 +4,14 @@ A padded batch is a packed one: each block of tokens holds rows told apart by th
 positions restart for each row, and only tokens of equal segment attend to each other. Padding is
 segment 0. The last layer computes queries and everything after them only for the tokens that are
 read out, which is exact and saves most of a layer.
+
+A family whose structure is another gives `Parts` of its own: its embeddings, its layer, what a
+layer is to know of each pair of tokens, its head.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +27,10 @@ FFN_LINEARS = ("up", "down")
 class LowRank(nn.Module):
     """Two linears in place of one: x -> second(first(x)), the first without a bias."""
 
-    def __init__(self, in_features: int, rank: int, out_features: int) -> None:
+    def __init__(self, in_features: int, rank: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
         self.first = nn.Linear(in_features, rank, bias=False)
-        self.second = nn.Linear(rank, out_features)
+        self.second = nn.Linear(rank, out_features, bias=bias)
 
     def forward(
         self, x: Float[Tensor, "*batch in_features"]
@@ -56,10 +61,13 @@ class Dropout(nn.Dropout):
         return input * kept.mul_(256 / (256 - dropped))
 
 
-def _linear(in_features: int, out_features: int, rank: int | None) -> nn.Module:
+def linear(
+    in_features: int, out_features: int, rank: int | None = None, bias: bool = True
+) -> nn.Module:
+    """One linear, or two where a rank is given."""
     if rank is not None:
-        return LowRank(in_features, rank, out_features)
-    return nn.Linear(in_features, out_features)
+        return LowRank(in_features, rank, out_features, bias)
+    return nn.Linear(in_features, out_features, bias=bias)
 
 
 class Embeddings(nn.Module):
@@ -90,25 +98,45 @@ class Embeddings(nn.Module):
         return x if self.projection is None else self.projection(x)  # type: ignore[no-any-return]
 
 
+class SameRow(nn.Module):
+    """What a layer is to know of each pair of tokens: whether they are of one row."""
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+
+    def forward(
+        self,
+        queries: Int[Tensor, "blocks queries"],
+        positions: Int[Tensor, "blocks tokens"],
+        query_segments: Int[Tensor, "blocks queries"],
+        segments: Int[Tensor, "blocks tokens"],
+    ) -> Any:
+        """`queries` are the positions of those that attend, `positions` of those attended to."""
+        return same_row(query_segments, segments)
+
+
 class Layer(nn.Module):
     """Self-attention and feed-forward network of one layer, each followed by its LayerNorm."""
+
+    biased = True
+    """Whether the linears ahead of the attention and of the activation have biases."""
 
     def __init__(self, shape: EncoderShape, layer: LayerShape) -> None:
         super().__init__()
         self.heads, self.head_dim = layer.heads, shape.head_dim
         inner, hidden, rank = layer.heads * shape.head_dim, shape.hidden, layer.ranks.get
         if layer.heads:
-            self.query = _linear(hidden, inner, rank("query"))
-            self.key = _linear(hidden, inner, rank("key"))
-            self.value = _linear(hidden, inner, rank("value"))
-            self.output = _linear(inner, hidden, rank("output"))
+            self.query = linear(hidden, inner, rank("query"), self.biased)
+            self.key = linear(hidden, inner, rank("key"), self.biased)
+            self.value = linear(hidden, inner, rank("value"), self.biased)
+            self.output = linear(inner, hidden, rank("output"))
         else:
             self.output = BiasOnly(hidden)
         self.attention_norm = nn.LayerNorm(hidden, eps=shape.norm_eps)
         self.ffn = layer.ffn
         if layer.ffn:
-            self.up = _linear(hidden, layer.ffn, rank("up"))
-            self.down = _linear(layer.ffn, hidden, rank("down"))
+            self.up = linear(hidden, layer.ffn, rank("up"), self.biased)
+            self.down = linear(layer.ffn, hidden, rank("down"))
         else:
             self.down = BiasOnly(hidden)
         self.ffn_norm = nn.LayerNorm(hidden, eps=shape.norm_eps)
@@ -120,13 +148,22 @@ class Layer(nn.Module):
         self,
         x: Float[Tensor, "blocks tokens hidden"],
         residual: Float[Tensor, "blocks queries hidden"],
-        mask: Bool[Tensor, "blocks 1 queries tokens"],
+        pairs: Any,
     ) -> Float[Tensor, "blocks queries hidden"]:
-        """`residual` holds the tokens to go on with: all of `x`, or those read out of it."""
-        x = self.attention_norm(residual + self.dropout(self._attention(x, residual, mask)))
+        """`residual` holds the tokens to go on with: all of `x`, or those read out of it. `pairs`
+        is what the family's `Parts.pairs` gave: here a mask [blocks, 1, queries, tokens]."""
+        x = self.attention_norm(residual + self.dropout(self._attention(x, residual, pairs)))
         return self.ffn_norm(x + self.dropout(self._ffn(x)))  # type: ignore[no-any-return]
 
-    def _attention(self, x: Tensor, queries: Tensor, mask: Tensor) -> Tensor:
+    def cuts(self, heads: Tensor, neurons: Tensor) -> dict[str, tuple[Tensor, int]]:
+        """Of each parameter that heads or neurons have a share in, which indices these are and
+        along which axis."""
+        inner = (heads[:, None] * self.head_dim + torch.arange(self.head_dim)).flatten()
+        rows = {"query": inner, "key": inner, "value": inner, "up": neurons}
+        cuts = {f"{n}.{part}": (r, 0) for n, r in rows.items() for part in ("weight", "bias")}
+        return cuts | {"output.weight": (inner, 1), "down.weight": (neurons, 1)}
+
+    def _attention(self, x: Tensor, queries: Tensor, pairs: Any) -> Tensor:
         if not self.heads:
             return self.output.bias  # type: ignore[return-value]
         q, k, v = (
@@ -134,12 +171,12 @@ class Layer(nn.Module):
             self._split(self.key(x)),
             self._split(self.value(x)),
         )
-        if self.training and x.device.type == "cpu":
-            context = self.dropout(_attention_weights(q, k, mask)) @ v
-        else:
-            dropout = self.dropout.p if self.training else 0.0
-            context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        context = self._context(q, k, v, pairs)
         return self.output(context.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def _context(self, q: Tensor, k: Tensor, v: Tensor, pairs: Any) -> Tensor:
+        """What each query gathers, by head: [blocks, heads, queries, head_dim]."""
+        return attend(q, k, v, pairs, self.dropout)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:-1], self.heads, self.head_dim).transpose(1, 2)
@@ -159,7 +196,7 @@ class Head(nn.Module):
         linear = shape.head_kind is HeadKind.LINEAR
         self.dense = None if linear else nn.Linear(shape.hidden, shape.hidden)
         self.classifier = nn.Linear(shape.hidden, shape.labels)
-        self.activation = _HEAD_ACTIVATIONS[shape.head_kind]
+        self.activation = HEAD_ACTIVATIONS[shape.head_kind]
         self.dropout = Dropout(shape.dropout)
 
     def forward(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch labels"]:
@@ -168,15 +205,46 @@ class Head(nn.Module):
         return self.classifier(self.dropout(x))  # type: ignore[no-any-return]
 
 
+def _nothing(shape: EncoderShape) -> nn.Module:
+    return nn.Identity()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an encoder is built of. `final` comes after the last layer.
+
+    `apart` says in a word or two what no kernel for plain encoders computes; empty of `PLAIN`.
+    """
+
+    embeddings: Callable[[EncoderShape], nn.Module] = Embeddings
+    layer: Callable[[EncoderShape, LayerShape], nn.Module] = Layer
+    pairs: Callable[[EncoderShape], nn.Module] = SameRow
+    final: Callable[[EncoderShape], nn.Module] = _nothing
+    head: Callable[[EncoderShape], nn.Module] = Head
+    apart: str = ""
+
+
+PLAIN = Parts()
+
+
 class Encoder(nn.Module):
     """An encoder of any `EncoderShape`; see the module's docstring for what its inputs mean."""
 
-    def __init__(self, shape: EncoderShape) -> None:
+    def __init__(self, shape: EncoderShape, parts: Parts = PLAIN) -> None:
         super().__init__()
         self.shape = shape
-        self.embeddings = Embeddings(shape)
-        self.layers = nn.ModuleList(Layer(shape, layer) for layer in shape.layers)
-        self.head = nn.Identity() if shape.head_kind is HeadKind.NONE else Head(shape)
+        self.parts = parts
+        self.embeddings = parts.embeddings(shape)
+        self.pairs = parts.pairs(shape)
+        self.layers = nn.ModuleList(parts.layer(shape, layer) for layer in shape.layers)
+        self.final = parts.final(shape)
+        self.head = nn.Identity() if shape.head_kind is HeadKind.NONE else parts.head(shape)
+
+    def blank(self, shape: EncoderShape) -> "Encoder":
+        """One of the same family and that shape, to fill; the caller's random state is left as it
+        was."""
+        with torch.random.fork_rng(devices=[]):
+            return Encoder(shape, self.parts)
 
     def forward(
         self,
@@ -199,17 +267,20 @@ class Encoder(nn.Module):
     ) -> list[Float[Tensor, "blocks readouts hidden"]]:
         """What is read out of the hidden states after the embeddings and after each layer."""
         x = self.embeddings(ids, positions + self.shape.position_offset, types)
-        mask = segments[:, None, :, None] == segments[:, None, None, :]
-        states = [self._read(x, segments, readout)]
+        pairs = self.pairs(positions, positions, segments, segments)
+        states = []
         for layer in self.layers[:-1]:
-            x = layer(x, x, mask)
             states.append(self._read(x, segments, readout))
+            x = layer(x, x, pairs)
         if not self.layers:
-            return states
-        if self.shape.readout is not Readout.MEAN:
-            rows = segments.gather(1, readout)[:, None, :, None] == segments[:, None, None, :]
-            return [*states, self.layers[-1](x, _gather(x, readout), rows)]
-        return [*states, self._read(self.layers[-1](x, x, mask), segments, readout)]
+            return [self._read(self.final(x), segments, readout)]
+        states.append(self._read(x, segments, readout))
+        if self.shape.readout is Readout.MEAN:
+            x = self.layers[-1](x, x, pairs)
+            return [*states, self._read(self.final(x), segments, readout)]
+        queries, rows = positions.gather(1, readout), segments.gather(1, readout)
+        pairs = self.pairs(queries, positions, rows, segments)
+        return [*states, self.final(self.layers[-1](x, _gather(x, readout), pairs))]
 
     def _read(self, x: Tensor, segments: Tensor, readout: Tensor) -> Tensor:
         if self.shape.readout is not Readout.MEAN:
@@ -218,15 +289,41 @@ class Encoder(nn.Module):
         return own @ x / own.sum(dim=2, keepdim=True)
 
 
+def same_row(
+    query_segments: Int[Tensor, "blocks queries"], segments: Int[Tensor, "blocks tokens"]
+) -> Bool[Tensor, "blocks 1 queries tokens"]:
+    """Whether a query and a token are of one row."""
+    return query_segments[:, None, :, None] == segments[:, None, None, :]
+
+
+def attend(  # noqa: PLR0913
+    q: Float[Tensor, "blocks heads queries head_dim"],
+    k: Float[Tensor, "blocks heads tokens head_dim"],
+    v: Float[Tensor, "blocks heads tokens head_dim"],
+    mask: Tensor,
+    dropout: Dropout,
+    scale: float | None = None,
+) -> Float[Tensor, "blocks heads queries head_dim"]:
+    """Softmax attention. `mask` [blocks, heads or 1, queries, tokens] says who attends to whom, or
+    is added to the scores; `scale` is 1/sqrt(head_dim) where it is not given."""
+    if dropout.training and q.device.type == "cpu":
+        return dropout(_attention_weights(q, k, mask, scale)) @ v
+    share = dropout.p if dropout.training else 0.0
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=share, scale=scale)
+
+
 def _attention_weights(
     q: Float[Tensor, "blocks heads queries head_dim"],
     k: Float[Tensor, "blocks heads tokens head_dim"],
-    mask: Bool[Tensor, "blocks 1 queries tokens"],
+    mask: Tensor,
+    scale: float | None,
 ) -> Float[Tensor, "blocks heads queries tokens"]:
     """For training on CPUs: torch's fused attention with its backward pass takes two to three times
     as long as these products in the precision of `q`, and its plain way, in fp32, five times."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    return F.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1)
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-1, -2)
+    if mask.dtype is torch.bool:
+        return F.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1)
+    return F.softmax(scores + mask, dim=-1)
 
 
 def _gather(x: Tensor, readout: Tensor) -> Tensor:
@@ -242,7 +339,7 @@ _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     Activation.GELU_TANH: _gelu_tanh,
     Activation.RELU: F.relu,
 }
-_HEAD_ACTIVATIONS: dict[HeadKind, Callable[[Tensor], Tensor]] = {
+HEAD_ACTIVATIONS: dict[HeadKind, Callable[[Tensor], Tensor]] = {
     HeadKind.TANH: torch.tanh,
     HeadKind.GELU: F.gelu,
     HeadKind.RELU: F.relu,

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from miaotui.errors import ModelError
-from miaotui.models.encoder import Encoder
-from miaotui.models.families import family_of
+from miaotui.models.families import blank_encoder, family_of
 from miaotui.models.model import Model, PaddedModel
 from miaotui.models.precision import PRECISION_FILE, Precision
 from miaotui.models.shape import shape_from_json, shape_to_json
+from miaotui.models.ties import each_once, load_each_, tie_, ties
 from miaotui.quiet import silence_telemetry
 from miaotui.tasks import DEFAULT_TASK, TASKS, Task
 from miaotui.tasks.saved import TASK_FILE, open_task, read_tokenizer, save_task
@@ -24,6 +24,8 @@ from miaotui.tasks.saved import TASK_FILE, open_task, read_tokenizer, save_task
 SHAPE_FILE = "shape.json"
 WEIGHTS_FILE = "model.safetensors"
 _LONGEST = 512
+_TIES = "ties"
+"""Metadata of weights: names whose tensor is stored once, under the name beside them."""
 _VOCABULARIES = ("vocab*.txt", "vocab*.json", "*.model")
 
 
@@ -117,9 +119,7 @@ def load_model(source: Source) -> Model:
     if family is None:
         padded = padded_model(module, kind)
         return Model(padded, task, config.model_type, precision)
-    encoder = Encoder(family.shape(config, kind.reads_tokens))
-    encoder.load_state_dict(family.weights(module.state_dict()))
-    return Model(encoder.eval(), task, family.name, precision)
+    return Model(family.encoder(module, kind.reads_tokens), task, family.name, precision)
 
 
 def padded_model(module: Any, task: type[Task]) -> PaddedModel:
@@ -236,8 +236,8 @@ def save_model(model: Model, folder: Path) -> None:
         model.module.module.save_pretrained(folder)  # type: ignore[operator]
     else:
         encoder = model.encoder
-        state = {name: t.detach().contiguous() for name, t in encoder.state_dict().items()}
-        save_file(state, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
+        metadata = {"format": "pt", _TIES: json.dumps(ties(encoder))}
+        save_file(each_once(encoder), str(folder / WEIGHTS_FILE), metadata=metadata)
         (folder / SHAPE_FILE).write_text(shape_to_json(encoder.shape), encoding="utf-8")
     save_task(model.task, folder)
     (folder / PRECISION_FILE).write_text(model.precision.to_json(), encoding="utf-8")
@@ -246,10 +246,14 @@ def save_model(model: Model, folder: Path) -> None:
 def _load_saved(folder: Path) -> Model:
     if not (folder / TASK_FILE).is_file():
         raise ModelError(f"{folder} has {SHAPE_FILE} but no {TASK_FILE}; it was not saved whole")
-    encoder = Encoder(shape_from_json((folder / SHAPE_FILE).read_text(encoding="utf-8")))
+    encoder = blank_encoder(shape_from_json((folder / SHAPE_FILE).read_text(encoding="utf-8")))
     try:
-        encoder.load_state_dict(load_file(str(folder / WEIGHTS_FILE)))
-    except (SafetensorError, FileNotFoundError, RuntimeError) as error:
+        with safe_open(folder / WEIGHTS_FILE, framework="pt") as opened:
+            stated = json.loads((opened.metadata() or {}).get(_TIES, "{}"))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        tie_(encoder, stated)
+        load_each_(encoder, tensors)
+    except (SafetensorError, OSError, RuntimeError, AttributeError, ValueError) as error:
         raise ModelError(f"{folder / WEIGHTS_FILE}: {str(error).splitlines()[0]}") from error
     return Model(encoder.eval(), open_task(folder), encoder.shape.family, _precision(folder))
 

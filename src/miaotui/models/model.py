@@ -10,6 +10,7 @@ from miaotui.errors import ModelError
 from miaotui.models.encoder import Encoder
 from miaotui.models.latency_table import LatencyTable
 from miaotui.models.precision import Precision
+from miaotui.models.ties import tie_, ties
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.outputs import Targets
 from miaotui.tasks.task import Task
@@ -114,8 +115,9 @@ def linears(module: nn.Module) -> dict[str, nn.Linear]:
 
 
 def copy_of(encoder: Encoder) -> Encoder:
-    """An independent encoder of the same shape and weights."""
-    with torch.random.fork_rng(devices=[]):
-        copy = Encoder(encoder.shape)
+    """An independent encoder of the same shape and weights; what layers share, they share there
+    too."""
+    copy = encoder.blank(encoder.shape)
+    tie_(copy, ties(encoder))
     copy.load_state_dict(encoder.state_dict())
     return copy.eval()

@@ -41,17 +41,20 @@ class Readout(StrEnum):
 class LayerShape:
     """One layer. `ranks` maps a linear's name ("query", "up") to its rank where it is factorized.
 
-    Zero heads (or zero ffn) leave only the bias of that sublayer's output projection.
+    Zero heads (or zero ffn) leave only the bias of that sublayer's output projection. `traits` are
+    what sets it apart from other layers of its family, by words of that family.
     """
 
     heads: int
     ffn: int
     ranks: dict[str, int] = field(default_factory=dict)
+    traits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """A post-LayerNorm encoder with a two-layer head over what is read out of each row."""
+    """An encoder with a head over what is read out of each row. `own` holds what the structure of
+    its family depends on beyond the rest, by names of that family."""
 
     family: str
     vocab: int
@@ -68,6 +71,7 @@ class EncoderShape:
     labels: int
     dropout: float = 0.1
     readout: Readout = Readout.FIRST
+    own: dict[str, bool | int | float | str] = field(default_factory=dict)
 
     def with_layer(self, index: int, layer: LayerShape) -> "EncoderShape":
         """The same shape with layer `index` replaced."""

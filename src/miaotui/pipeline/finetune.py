@@ -109,9 +109,8 @@ def _start(source: Source, config: Any, task: Task, seed: int) -> tuple[Any, Fam
         )
     torch.manual_seed(seed)
     module = load_transformers(source, config, type(task), **task.model_settings())
-    encoder = Encoder(family.shape(module.config, task.reads_tokens))
-    encoder.load_state_dict(family.weights(module.state_dict()))
-    return module, family, Model(encoder.eval(), task, family.name)
+    encoder = family.encoder(module, task.reads_tokens)
+    return module, family, Model(encoder, task, family.name)
 
 
 def _encoded(rows: Rows, task: Task) -> tuple[EncodedRows, Targets]:
@@ -123,12 +122,7 @@ def _save(  # noqa: PLR0913
     source: Source, module: Any, family: Family, encoder: Encoder, splits: DataSplits, out: Path
 ) -> None:
     """transformers' own folder: the trained weights under its names, tokenizer, splits."""
-    trained = encoder.state_dict()
-    state = module.state_dict()
-    for name in state:
-        if not name.endswith(("position_ids", "token_type_ids")):
-            state[name] = trained[family.rename(name)]
-    module.load_state_dict(state)
+    module.load_state_dict(family.restored(encoder, module.state_dict()))
     out.mkdir(parents=True, exist_ok=True)
     module.save_pretrained(out)
     for name in _TOKENIZER_FILES:

@@ -127,7 +127,7 @@ def _seconds_of(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        encoder = Encoder(shape).eval()
+        encoder = Encoder(shape, context.model.encoder.parts).eval()
     model = Model(encoder, context.model.task, context.model.family)
     for step in runtime.quantizing:
         whole = step.skipping((), "fp32")  # layers are not those that it leaves out

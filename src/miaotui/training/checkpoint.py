@@ -20,6 +20,7 @@ from miaotui.errors import OutputError
 from miaotui.models.encoder import Encoder
 from miaotui.models.hooks import Hooks
 from miaotui.models.shape import shape_to_json
+from miaotui.models.ties import each_once, load_each_
 from miaotui.training.batches import TrainingRows
 from miaotui.training.settings import Training
 
@@ -55,7 +56,7 @@ def save_checkpoint(  # noqa: PLR0913  (the parts of a checkpoint)
     draft = work / "draft"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    tensors = {f"model.{k}": v for k, v in encoder.state_dict().items()}
+    tensors = {f"model.{k}": v for k, v in each_once(encoder).items()}
     tensors |= {f"optimizer.{k}": v for k, v in _moments(optimizer).items()}
     tensors |= {f"hooks.{k}": v for k, v in acting.items()}
     tensors[_RNG] = torch.get_rng_state()
@@ -83,7 +84,7 @@ def find_checkpoint(work: Path, key: str) -> tuple[Path, dict[str, Any]] | None:
 
 
 def restore_model_(folder: Path, encoder: Encoder) -> None:
-    encoder.load_state_dict(_part(folder, "model."))
+    load_each_(encoder, _part(folder, "model."))
 
 
 def restore_optimizer_(folder: Path, optimizer: Any) -> None:
@@ -106,7 +107,7 @@ def restore_random_(folder: Path) -> None:
 def save_best(work: Path, encoder: Encoder) -> None:
     work.mkdir(parents=True, exist_ok=True)
     draft = work / f"{_BEST}.tmp"
-    save_file({k: v.contiguous() for k, v in encoder.state_dict().items()}, str(draft))
+    save_file(each_once(encoder), str(draft))
     os.replace(draft, work / _BEST)
 
 

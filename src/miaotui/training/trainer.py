@@ -19,6 +19,7 @@ from miaotui.hardware import probe
 from miaotui.models.encoder import Encoder
 from miaotui.models.hooks import Hooks, OpenHooks
 from miaotui.models.model import Model, copy_of
+from miaotui.models.ties import load_each_
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.outputs import Targets
 from miaotui.tasks.task import LossName
@@ -163,7 +164,8 @@ def _train(
     folder = None if found is None else found[0]
     student, steps = _run(model, data, settings, watch, folder, outside.open_hooks)
     best = checkpoint.load_best(outside.work)
-    student.load_state_dict(student.state_dict() if best is None else best)
+    if best is not None:
+        load_each_(student, best)
     shutil.rmtree(outside.work, ignore_errors=True)
     return Recovered(
         model.with_module(student),
