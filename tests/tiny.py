@@ -22,9 +22,13 @@ SENTENCES = (
     "nothing happens, and then it happens again for two hours",
 )
 CHINESE = ("这部电影很好看", "剧情拖沓,演员也不行", "画面漂亮,音乐动人", "我不想再看第二遍")
-ADAPTED = ("bert", "roberta", "distilbert", "electra")
-UNKNOWN = "mpnet"
-"""A family that has no adapter here: relative positions, so that it can never be packed."""
+PLAIN = ("bert", "roberta", "distilbert", "electra", "albert")
+"""Families of plain encoders, which every engine runs."""
+ADAPTED = (*PLAIN, "mpnet", "deberta-v2", "modernbert")
+TYPED = ("bert", "electra", "albert")
+"""Those of them whose rows have types."""
+UNKNOWN = "megatron-bert"
+"""A family that has no adapter here."""
 NOT_EXPORTED = "canine"
 """A family that torch cannot export to ONNX."""
 LAST_TOKEN = "gpt2"
@@ -67,11 +71,8 @@ def save_tiny(
     import transformers
 
     tokenizer = tiny_tokenizer(chinese=config.pop("chinese", False))
-    name, settings = _FAMILIES[family]
-    given = _COMMON | settings | {"vocab_size": tokenizer.get_vocab_size()} | config
-    made = getattr(transformers, f"{name}Config")(
-        num_labels=labels, problem_type=problem, id2label=dict(enumerate(_names(labels))), **given
-    )
+    size = {"vocab_size": tokenizer.get_vocab_size()}
+    name, made = tiny_config(family, labels, problem, **(size | config))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = getattr(transformers, f"{name}ForSequenceClassification")(made)
@@ -85,6 +86,22 @@ def save_tiny(
     facts = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": MAX_TOKENS}
     (folder / "tokenizer_config.json").write_text(json.dumps(facts), encoding="utf-8")
     return folder
+
+
+def tiny_config(
+    family: str, labels: int = 2, problem: str = "single_label_classification", **config: Any
+) -> tuple[str, Any]:
+    """What the classes of `family` are called after, and a config of a few small layers."""
+    import transformers
+
+    name, settings = _FAMILIES[family]
+    made = getattr(transformers, f"{name}Config")(
+        num_labels=labels,
+        problem_type=problem,
+        id2label=dict(enumerate(_names(labels))),
+        **(_COMMON | settings | config),
+    )
+    return name, made
 
 
 def tiny_model(family: str, folder: Path, **settings: Any) -> Model:
@@ -129,6 +146,7 @@ def _names(labels: int) -> list[str]:
 
 
 _COMMON = {
+    "vocab_size": 64,
     "hidden_size": HIDDEN,
     "num_hidden_layers": LAYERS,
     "num_attention_heads": HEADS,
@@ -137,13 +155,33 @@ _COMMON = {
     "pad_token_id": 0,
 }
 _DISTILBERT = {"dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": FFN}
+_DEBERTA_V3 = {
+    "relative_attention": True,
+    "position_buckets": 8,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": "p2c|c2p",
+    "position_biased_input": False,
+}
+_MODERNBERT = {
+    "layer_types": ["full_attention", "sliding_attention"],
+    "local_attention": 12,
+    "cls_token_id": 2,
+    "sep_token_id": 3,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+}
 _CANINE = {"num_hash_buckets": 64, "downsampling_rate": 2, "upsampling_kernel_size": 2}
 _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", {}),
     "roberta": ("Roberta", {"pad_token_id": 1, "type_vocab_size": 1}),
     "distilbert": ("DistilBert", _DISTILBERT),
     "electra": ("Electra", {"embedding_size": 16}),
+    "albert": ("Albert", {"embedding_size": 16}),
     "mpnet": ("MPNet", {"pad_token_id": 1}),
+    "deberta-v2": ("DebertaV2", _DEBERTA_V3),
+    "modernbert": ("ModernBert", _MODERNBERT),
+    "megatron-bert": ("MegatronBert", {}),
     "gpt2": ("GPT2", {"pad_token_id": 1}),
     "canine": ("Canine", _CANINE),
 }

@@ -107,7 +107,8 @@ class Family:
         return (self.rename(name),)
 
     def weights(self, state: Mapping[str, Tensor], shape: EncoderShape) -> dict[str, Tensor]:
-        """The state of a transformers module under the names of an `Encoder`."""
+        """The state of a transformers module under the names of an `Encoder`; one tensor under
+        several of them where layers share it."""
         return {
             place: tensor
             for name, tensor in state.items()
@@ -125,14 +126,19 @@ class Family:
 
     def encoder(self, module: nn.Module, reads_tokens: bool = False) -> Encoder:
         """The encoder that computes what transformers' module computes, with its weights."""
-        state: Mapping[str, Tensor] = module.state_dict()
         shape = self.shape(module.config, reads_tokens)
         encoder = Encoder(shape, self.parts)
-        for name in filter(_is_weight, state):
-            first, *others = self.places(name, shape)
-            tie_(encoder, dict.fromkeys(others, first))
-        encoder.load_state_dict(self.weights(state, shape))
+        weights = self.weights(module.state_dict(), shape)
+        tie_(encoder, _same(weights))
+        encoder.load_state_dict(weights)
         return encoder.eval()
+
+
+def _same(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Names of a tensor that stands under several, with the first."""
+    first: dict[int, str] = {}
+    named = {name: first.setdefault(id(tensor), name) for name, tensor in weights.items()}
+    return {name: other for name, other in named.items() if name != other}
 
 
 def activation_of(config: Any) -> str:
