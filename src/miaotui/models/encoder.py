@@ -19,7 +19,7 @@ ATTENTION_LINEARS = ("query", "key", "value", "output")
 FFN_LINEARS = ("up", "down")
 
 
-class LowRank(nn.Module):
+class Factorized(nn.Module):
     """Two linears in place of one: x -> second(first(x)), the first without a bias."""
 
     def __init__(self, in_features: int, rank: int, out_features: int) -> None:
@@ -58,7 +58,7 @@ class Dropout(nn.Dropout):
 
 def _linear(in_features: int, out_features: int, rank: int | None) -> nn.Module:
     if rank is not None:
-        return LowRank(in_features, rank, out_features)
+        return Factorized(in_features, rank, out_features)
     return nn.Linear(in_features, out_features)
 
 
