@@ -27,6 +27,8 @@ UNKNOWN = "mpnet"
 """A family that has no adapter here: relative positions, so that it can never be packed."""
 NOT_EXPORTED = "canine"
 """A family that torch cannot export to ONNX."""
+TAGS = ("O", "I-LOC", "I-PER")
+"""Of IO, where any tags are possible ones."""
 LAST_TOKEN = "gpt2"
 """A family that finds the token to read by its padding id."""
 HIDDEN, LAYERS, HEADS, FFN, MAX_TOKENS = 32, 2, 4, 48, 96
@@ -61,20 +63,26 @@ def save_tiny(
     labels: int = 2,
     problem: str = "single_label_classification",
     seed: int = 0,
+    tags: Sequence[str] = (),
     **config: Any,
 ) -> Path:
-    """A random classifier of `family` in `folder`, weights wide enough for logits to differ."""
+    """A random classifier of `family` in `folder`, weights wide enough for logits to differ; with
+    `tags` a tagger of words."""
     import transformers
 
     tokenizer = tiny_tokenizer(chinese=config.pop("chinese", False))
     name, settings = _FAMILIES[family]
     given = _COMMON | settings | {"vocab_size": tokenizer.get_vocab_size()} | config
+    names, kind = (list(tags), "Token") if tags else (_names(labels), "Sequence")
     made = getattr(transformers, f"{name}Config")(
-        num_labels=labels, problem_type=problem, id2label=dict(enumerate(_names(labels))), **given
+        num_labels=len(names),
+        problem_type=None if tags else problem,
+        id2label=dict(enumerate(names)),
+        **given,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = getattr(transformers, f"{name}ForSequenceClassification")(made)
+        module = getattr(transformers, f"{name}For{kind}Classification")(made)
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
         for norm in (m for m in module.modules() if isinstance(m, torch.nn.LayerNorm)):
