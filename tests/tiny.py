@@ -31,6 +31,8 @@ UNKNOWN = "megatron-bert"
 """A family that has no adapter here."""
 NOT_EXPORTED = "canine"
 """A family that torch cannot export to ONNX."""
+TAGS = ("O", "I-LOC", "I-PER")
+"""Of IO, where any tags are possible ones."""
 LAST_TOKEN = "gpt2"
 """A family that finds the token to read by its padding id."""
 HIDDEN, LAYERS, HEADS, FFN, MAX_TOKENS = 32, 2, 4, 48, 96
@@ -65,17 +67,20 @@ def save_tiny(
     labels: int = 2,
     problem: str = "single_label_classification",
     seed: int = 0,
+    tags: Sequence[str] = (),
     **config: Any,
 ) -> Path:
-    """A random classifier of `family` in `folder`, weights wide enough for logits to differ."""
+    """A random classifier of `family` in `folder`, weights wide enough for logits to differ; with
+    `tags` a tagger of words."""
     import transformers
 
     tokenizer = tiny_tokenizer(chinese=config.pop("chinese", False))
-    size = {"vocab_size": tokenizer.get_vocab_size()}
-    name, made = tiny_config(family, labels, problem, **(size | config))
+    names, kind = (list(tags), "Token") if tags else (_names(labels), "Sequence")
+    given = {"vocab_size": tokenizer.get_vocab_size(), "id2label": dict(enumerate(names))} | config
+    name, made = tiny_config(family, len(names), None if tags else problem, **given)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = getattr(transformers, f"{name}ForSequenceClassification")(made)
+        module = getattr(transformers, f"{name}For{kind}Classification")(made)
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
         for norm in (m for m in module.modules() if isinstance(m, torch.nn.LayerNorm)):
@@ -89,18 +94,14 @@ def save_tiny(
 
 
 def tiny_config(
-    family: str, labels: int = 2, problem: str = "single_label_classification", **config: Any
+    family: str, labels: int = 2, problem: str | None = None, **config: Any
 ) -> tuple[str, Any]:
     """What the classes of `family` are called after, and a config of a few small layers."""
     import transformers
 
     name, settings = _FAMILIES[family]
-    made = getattr(transformers, f"{name}Config")(
-        num_labels=labels,
-        problem_type=problem,
-        id2label=dict(enumerate(_names(labels))),
-        **(_COMMON | settings | config),
-    )
+    given = {"id2label": dict(enumerate(_names(labels))), **_COMMON, **settings, **config}
+    made = getattr(transformers, f"{name}Config")(num_labels=labels, problem_type=problem, **given)
     return name, made
 
 

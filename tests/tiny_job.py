@@ -17,6 +17,7 @@ from miaotui.models.observe import padded, read
 from miaotui.tasks.base import Text
 from miaotui.tasks.outputs import Outputs
 from miaotui.tasks.problems import Problem
+from miaotui.tasks.words import split_words
 from tiny import SENTENCES
 
 NOISE = 0.1
@@ -53,6 +54,26 @@ def write_rows(path: Path, folder: Path, count: int, pairs: bool = False, seed: 
             elif model.task.problem is Problem.SINGLE_LABEL and draw.random() < NOISE:
                 label = draw.choice(model.task.labels)
             writer.writerow([*(text if pairs else [text]), label])
+    return path
+
+
+def write_entities(path: Path, folder: Path, count: int, seed: int = 0) -> Path:
+    """CoNLL columns with the tags that the tagger in `folder` gives them, some replaced by
+    chance."""
+    model = load_model(find_model(str(folder)))
+    chosen = [split_words(str(text)) for text in texts(count, seed=seed)]
+    encoded = model.task.encode(chosen)
+    outputs = outputs_of(model, encoded)
+    draw = np.random.default_rng(seed)
+    lines = []
+    for i, words in enumerate(chosen):
+        found = outputs.select([i]).values.argmax(axis=1)
+        tags = [model.task.labels[tag] for tag in found]
+        for word, tag in zip(words.words, tags, strict=True):
+            noisy = draw.choice(model.task.labels) if draw.random() < NOISE / 4 else tag
+            lines.append(f"{word} {noisy}")
+        lines.append("")
+    path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
 

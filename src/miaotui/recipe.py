@@ -46,9 +46,9 @@ def is_training(step: Step) -> TypeIs[Distillation]:
 
 def _check_trained(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     shaping = [step for step in steps if step.quantizes is None]
-    for step, after in zip(shaping, [*shaping[1:], None], strict=True):
-        acts = not is_training(step) and step.acts_in_training
-        if acts and (after is None or not is_training(after)):
+    for i, step in enumerate(shaping, 1):
+        trained = i < len(shaping) and is_training(shaping[i])
+        if not is_training(step) and step.acts_in_training and not trained:
             raise ValueError(f"{step.title} acts in a training; put a distil step right after it")
     return steps
 

@@ -12,7 +12,7 @@ from miaotui.engines.base import Session, feeds
 from miaotui.engines.layouts import Batch, Packed, Padded
 from miaotui.engines.onnx_graph import lower
 from miaotui.errors import ModelError
-from miaotui.models.encoder import Dropout, Encoder, LowRank
+from miaotui.models.encoder import Dropout, Encoder, Factorized
 from miaotui.models.load import find_model, load_model, save_model
 from miaotui.models.model import Model, copy_of, linears
 from miaotui.models.precision import Kind, LinearPrecision, Precision
@@ -226,7 +226,7 @@ def test_a_copy_shares_nothing_and_leaves_the_random_state_alone(tmp_path: Path)
 
 
 def test_a_low_rank_layer_is_two_linears() -> None:
-    low_rank = LowRank(8, 2, 6)
+    low_rank = Factorized(8, 2, 6)
 
     assert linears(low_rank).keys() == {"first", "second"}
     assert low_rank(torch.ones(3, 8)).shape == (3, 6)

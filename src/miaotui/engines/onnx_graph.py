@@ -18,7 +18,7 @@ from torch import nn
 
 from miaotui.engines.int8_weights import quantize_weights
 from miaotui.errors import EngineFailed
-from miaotui.models.encoder import BiasOnly, Encoder, Head, Layer, LowRank
+from miaotui.models.encoder import BiasOnly, Encoder, Factorized, Head, Layer
 from miaotui.models.precision import Kind, LinearPrecision, Precision
 from miaotui.models.shape import Activation, HeadKind
 
@@ -240,7 +240,7 @@ def _query_key_value(
     parts = ("query", "key", "value")
     modules = {part: getattr(layer, part) for part in parts}
     same = len({graph.precision[f"{name}.{part}"] for part in parts}) == 1
-    if queries != x or not same or any(isinstance(m, LowRank) for m in modules.values()):
+    if queries != x or not same or any(isinstance(m, Factorized) for m in modules.values()):
         q, k, v = (
             _linear(
                 graph, modules[part], source, f"{name}.{part}", scale if part == "query" else 1.0
@@ -288,7 +288,7 @@ def _head(graph: _Graph, encoder: Encoder, x: str) -> None:
 
 
 def _linear(graph: _Graph, module: nn.Module, x: str, name: str, scale: float = 1.0) -> str:
-    if isinstance(module, LowRank):
+    if isinstance(module, Factorized):
         x = _linear(graph, module.first, x, f"{name}.first")
         return _linear(graph, module.second, x, f"{name}.second", scale)
     return graph.product(x, _weights(module, scale), name, graph.precision[name])

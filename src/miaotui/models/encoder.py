@@ -24,7 +24,7 @@ ATTENTION_LINEARS = ("query", "key", "value", "output")
 FFN_LINEARS = ("up", "down")
 
 
-class LowRank(nn.Module):
+class Factorized(nn.Module):
     """Two linears in place of one: x -> second(first(x)), the first without a bias."""
 
     def __init__(self, in_features: int, rank: int, out_features: int, bias: bool = True) -> None:
@@ -66,8 +66,13 @@ def linear(
 ) -> nn.Module:
     """One linear, or two where a rank is given."""
     if rank is not None:
+<<<<<<< HEAD
         return LowRank(in_features, rank, out_features, bias)
     return nn.Linear(in_features, out_features, bias=bias)
+=======
+        return Factorized(in_features, rank, out_features)
+    return nn.Linear(in_features, out_features)
+>>>>>>> main
 
 
 class Embeddings(nn.Module):

@@ -10,7 +10,11 @@ from miaotui.errors import ModelError
 from miaotui.models.encoder import Encoder
 from miaotui.models.latency_table import LatencyTable
 from miaotui.models.precision import Precision
+<<<<<<< HEAD
 from miaotui.models.ties import tie_, ties
+=======
+from miaotui.models.shape import EncoderShape
+>>>>>>> main
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.outputs import Targets
 from miaotui.tasks.task import Task
@@ -67,6 +71,11 @@ class Model:
             f"{self.family} has no adapter, so it cannot be pruned, factorized, distilled or "
             "packed; engines, quantization and buckets work"
         )
+
+    @property
+    def shape(self) -> EncoderShape | None:
+        """What it is built of; None where its family has no adapter."""
+        return self.module.shape if isinstance(self.module, Encoder) else None
 
     @property
     def has_adapter(self) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from miaotui import __version__
 from miaotui.bundle import Golden, write_bundle, write_golden
 from miaotui.cascade import Cascade
 from miaotui.measure.judge import Split
@@ -27,6 +26,7 @@ from miaotui.search.build import built, folder_bytes, open_recipe
 from miaotui.search.clock import Clock, Watch
 from miaotui.search.run import Outcome
 from miaotui.tasks.saved import save_task
+from miaotui.version import __version__
 
 RESULT_FILE = "result.json"
 REPORT_FILE = "report.html"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from miaotui import __version__
 from miaotui.data.held_out import splits_with
 from miaotui.data.rows import Rows
 from miaotui.data.saved_splits import load_splits
@@ -38,6 +37,7 @@ from miaotui.search.run import SMALLEST_FOR_SURGERY
 from miaotui.tasks import Task, task_named
 from miaotui.tasks.base import EncodedRows, joined
 from miaotui.tasks.outputs import one_a_row
+from miaotui.version import __version__
 
 _WARN_GAP = 0.03
 _GAP_ROWS = 500

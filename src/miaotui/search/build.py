@@ -65,7 +65,7 @@ def built(recipe: Recipe, context: Context) -> Built:
     if not marker.exists():
         shutil.rmtree(folder, ignore_errors=True)
         model = build_recipe(recipe, context, folder)
-        write_json(marker, shape_to_json(model.encoder.shape) if model.has_adapter else None)
+        write_json(marker, None if model.shape is None else shape_to_json(model.shape))
     stored = json.loads(marker.read_text(encoding="utf-8"))
     return Built(folder, None if stored is None else shape_from_json(stored))
 

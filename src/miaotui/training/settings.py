@@ -3,6 +3,7 @@
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypeIs
 
 from miaotui.models.precision import Kind
 
@@ -30,7 +31,7 @@ class Training(BaseModel):
 
 
 class FineTuning(Training):
-    """Training on labels alone."""
+    """Training on labels alone, with the dropout that the model has."""
 
     freeze_embeddings: bool = False
 
@@ -50,3 +51,8 @@ class Distillation(Training):
     temperature: float = Field(default=2.0, gt=0)
     alpha_hard: float = Field(default=0.1, ge=0)
     hidden_weight: float = Field(default=1.0, ge=0)
+
+
+def is_distillation(settings: Training) -> TypeIs[Distillation]:
+    """Whether there is a teacher to learn from."""
+    return isinstance(settings, Distillation)

@@ -27,7 +27,7 @@ from miaotui.training import checkpoint
 from miaotui.training.batches import LengthBatches, TrainingRows
 from miaotui.training.losses import hard_loss, hidden_loss, layer_map, soft_loss
 from miaotui.training.schedule import Schedule
-from miaotui.training.settings import Distillation, FineTuning, Training
+from miaotui.training.settings import Distillation, FineTuning, Training, is_distillation
 from miaotui.training.teacher import TeacherOutputs
 from miaotui.training.watch import Metric, Progress, StepProgress, Validation, Watch
 
@@ -204,7 +204,7 @@ def _run(  # noqa: PLR0913
     if folder is not None and watch.hooks is not None:
         checkpoint.restore_model_(folder, student)
         checkpoint.restore_hooks_(folder, watch.hooks)
-    if isinstance(settings, Distillation):
+    if is_distillation(settings):
         for module in student.modules():
             if isinstance(module, nn.Dropout):
                 module.p = settings.dropout
@@ -258,7 +258,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
             outputs = student.head(states[-1]).float()
         hard = hard_loss(self._loss, outputs, inputs["targets"], inputs["labelled"])
         settings = self._settings
-        if not isinstance(settings, Distillation):
+        if not is_distillation(settings):
             return hard
         goal = inputs["teacher_outputs"]
         soft = soft_loss(self._loss, outputs, goal, settings.temperature)
