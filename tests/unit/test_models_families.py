@@ -182,9 +182,7 @@ def _silence_(encoder: Encoder, name: str, kept: torch.Tensor, width: int) -> No
 
 
 @each_family
-def test_a_pruned_model_saved_and_opened_again_gives_the_same(
-    family: str, tmp_path: Path
-) -> None:
+def test_a_pruned_model_saved_and_opened_again_gives_the_same(family: str, tmp_path: Path) -> None:
     model, rows = tiny_model(family, tmp_path / "hf", num_hidden_layers=3, **_of_three(family)), ()
     encoder, rows = model.encoder, random_rows(LENGTHS)
     heads = [torch.tensor([1, 3]), torch.tensor([], dtype=torch.long), torch.arange(HEADS)]
@@ -266,7 +264,7 @@ def test_surgery_parts_what_layers_share(tmp_path: Path) -> None:
 
 @each_family
 def test_a_gradient_reaches_all_that_is_trained(family: str, tmp_path: Path) -> None:
-    encoder = tiny_model(family, tmp_path, **{"hidden_dropout_prob": 0.0}).encoder.train()
+    encoder = tiny_model(family, tmp_path, hidden_dropout_prob=0.0).encoder.train()
     trained = {n: p for n, p in encoder.named_parameters() if p.requires_grad}
 
     encoder(*padded(random_rows(LENGTHS, pairs=True), range(7))).square().sum().backward()

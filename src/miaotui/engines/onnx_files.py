@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from miaotui.models.model import Model, PaddedModel
 
 ONNX_FILE = "model.onnx"
-READOUTS = frozenset({Readout.FIRST, Readout.TOKENS})
+READOUTS = frozenset(Readout)
 """What a lowered graph can read out."""
 _INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 _FLOAT_IN_FP16 = ("QuantizeLinear", "DequantizeLinear", "LayerNormalization", "Softmax")

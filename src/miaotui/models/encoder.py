@@ -66,13 +66,8 @@ def linear(
 ) -> nn.Module:
     """One linear, or two where a rank is given."""
     if rank is not None:
-<<<<<<< HEAD
-        return LowRank(in_features, rank, out_features, bias)
+        return Factorized(in_features, rank, out_features, bias)
     return nn.Linear(in_features, out_features, bias=bias)
-=======
-        return Factorized(in_features, rank, out_features)
-    return nn.Linear(in_features, out_features)
->>>>>>> main
 
 
 class Embeddings(nn.Module):

@@ -10,11 +10,8 @@ from miaotui.errors import ModelError
 from miaotui.models.encoder import Encoder
 from miaotui.models.latency_table import LatencyTable
 from miaotui.models.precision import Precision
-<<<<<<< HEAD
-from miaotui.models.ties import tie_, ties
-=======
 from miaotui.models.shape import EncoderShape
->>>>>>> main
+from miaotui.models.ties import tie_, ties
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.outputs import Targets
 from miaotui.tasks.task import Task

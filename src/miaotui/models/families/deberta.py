@@ -53,9 +53,11 @@ class DistanceTable(nn.Module):
         self, queries: Tensor, positions: Tensor, query_segments: Tensor, segments: Tensor
     ) -> Distances:
         distance = queries[:, :, None] - positions[:, None, :]
-        table = self.dropout(self.norm(self.table.weight))
         entry = self.entry[distance + self.farthest]
-        return Distances(same_row(query_segments, segments), entry, table)
+        return Distances(same_row(query_segments, segments), entry, self.whole_table())
+
+    def whole_table(self) -> Float[Tensor, "entries hidden"]:
+        return self.dropout(self.norm(self.table.weight))  # type: ignore[no-any-return]
 
 
 def entry_of(distance: Int[Tensor, "*n"], buckets: int, farthest: int) -> Int[Tensor, "*n"]:
@@ -119,17 +121,24 @@ class DisentangledLayer(Layer):
         return attend(q, k, v, masked, self.dropout, self.scale)
 
     def _bias(self, q: Tensor, k: Tensor, pairs: Distances) -> Tensor:
-        heads = (-1, self.heads, -1, -1)
-        entry, table = pairs.entry[:, None].expand(heads), pairs.table[None]
+        entry = pairs.entry[:, None].expand(-1, self.heads, -1, -1)
+        keys, queries = self.of_table(pairs.table)
         bias = q.new_zeros(())
-        if self.to_positions:
-            keys = self._split((self.key if self.shared else self.position_key)(table))
-            bias = bias + (q @ keys.transpose(-1, -2)).gather(-1, entry)
-        if self.from_positions:
-            queries = self._split((self.query if self.shared else self.position_query)(table))
-            scores = (k @ queries.transpose(-1, -2)).gather(-1, entry.transpose(-1, -2))
-            bias = bias + scores.transpose(-1, -2)
+        if keys is not None:
+            bias = bias + (q @ keys.transpose(-1, -2)).gather(3, entry)
+        if queries is not None:
+            bias = bias + (queries @ k.transpose(-1, -2)).gather(2, entry)
         return bias * self.scale
+
+    def of_table(self, table: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Keys and queries of the distances [1, heads, entries, head_dim], those that are used."""
+        keys = queries = None
+        if self.to_positions:
+            keys = self._split((self.key if self.shared else self.position_key)(table[None]))
+        if self.from_positions:
+            project = self.query if self.shared else self.position_query
+            queries = self._split(project(table[None]))
+        return keys, queries
 
 
 def _of_positions(cuts: dict[str, tuple[Tensor, int]]) -> list[str]:

@@ -18,8 +18,7 @@ DISTILBERT = Family(
         "ffn.lin2": "down",
         "output_layer_norm": "ffn_norm",
     },
-    other_names=BERT_EMBEDDINGS
-    | {"pre_classifier": "head.dense", "classifier": "head.classifier"},
+    other_names=BERT_EMBEDDINGS | {"pre_classifier": "head.dense", "classifier": "head.classifier"},
     head_kind=HeadKind.RELU,
     has_types=False,
 )

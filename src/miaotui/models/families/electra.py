@@ -9,8 +9,6 @@ ELECTRA = Family(
     prefix="electra",
     layers_prefix="encoder.layer",
     layer_names=BERT_LAYER,
-    other_names=BERT_EMBEDDINGS
-    | ROBERTA_HEAD
-    | {"embeddings_project": "embeddings.projection"},
+    other_names=BERT_EMBEDDINGS | ROBERTA_HEAD | {"embeddings_project": "embeddings.projection"},
     head_kind=HeadKind.GELU,
 )
