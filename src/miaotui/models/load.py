@@ -140,7 +140,8 @@ def task_of(source: Source, config: Any) -> type[Task] | None:
 def load_transformers(source: Source, config: Any, task: type[Task], **replaced: Any) -> Any:
     """transformers' own module in fp32, refused where its head was not trained.
 
-    `replaced` are config entries of a head that is yet to be trained; with any, no such refusal.
+    `replaced` are config entries of a head that is yet to be trained; with any, a head that was
+    trained for something else is left out, and none is needed.
     """
     import transformers
 
@@ -154,11 +155,16 @@ def load_transformers(source: Source, config: Any, task: type[Task], **replaced:
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=bool(replaced),
             **replaced,
         )
     except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{source.folder}: {reason}") from error
+    body = f"{module.base_model_prefix}."
+    unfit = sorted(key for key, *_ in info["mismatched_keys"] if key.startswith(body))
+    if unfit:
+        raise ModelError(f"{source.folder}: {unfit[0]} is not of the size that its config says")
     if info["missing_keys"] and not replaced:
         missing = sorted(info["missing_keys"])[0]
         raise ModelError(

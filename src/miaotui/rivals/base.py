@@ -9,6 +9,7 @@ from pathlib import Path
 from miaotui.engines.base import Runner
 from miaotui.engines.layouts import Layout, Padded
 from miaotui.engines.onnx_files import ONNX_FILE, trace
+from miaotui.errors import EngineFailed
 from miaotui.hardware import Machine
 from miaotui.models.model import PaddedModel
 from miaotui.tasks.base import EncodedRows
@@ -26,12 +27,18 @@ class StockModel:
     """Whether the processor adds int8 products in 16 bits, for which a quantizer leaves room."""
 
     def onnx(self) -> Path:
-        """torch's own ONNX export with dynamic shapes, made once for all rivals."""
-        path = self.folder / ONNX_FILE
+        """torch's own ONNX export with dynamic shapes, tried once for all rivals."""
+        path, failed = self.folder / ONNX_FILE, self.folder / "failed.txt"
+        if failed.exists():
+            raise EngineFailed(failed.read_text(encoding="utf-8"))
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(".tmp")
-            draft.write_bytes(trace(self.module).SerializeToString())
+            try:
+                draft.write_bytes(trace(self.module).SerializeToString())
+            except EngineFailed as error:
+                failed.write_text(str(error), encoding="utf-8")
+                raise
             draft.replace(path)
         return path
 

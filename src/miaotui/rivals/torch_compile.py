@@ -6,7 +6,7 @@ from typing import Literal
 from miaotui.engines.base import Runner
 from miaotui.hardware import Machine, cpp_compiler
 from miaotui.rivals.base import Rival, StockModel, missing_package
-from miaotui.rivals.torch_eager import torch_runner
+from miaotui.rivals.torch_eager import EMULATED, torch_runner
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class TorchCompile(Rival):
     def unavailable(self, machine: Machine) -> str | None:
         if cpp_compiler() is None:
             return "there is no C++ compiler, which Inductor needs; install g++"
+        if self.bf16 and not machine.computes_bf16:
+            return EMULATED
         return missing_package(machine, "torch", "transformers")
 
     def runner(self, stock: StockModel) -> Runner:

@@ -8,10 +8,12 @@ from miaotui.engines.torch import TorchRunner
 from miaotui.hardware import Machine
 from miaotui.rivals.base import Rival, StockModel, missing_package, padded_inputs
 
+EMULATED = "this processor only emulates bf16, many times slower than fp32"
+
 
 @dataclass(frozen=True)
 class TorchEager(Rival):
-    """`bf16` runs the same module under autocast, whatever the processor makes of it."""
+    """`bf16` runs the same module under autocast, where the processor multiplies bf16."""
 
     bf16: bool = False
 
@@ -20,6 +22,8 @@ class TorchEager(Rival):
         return "torch-eager-bf16" if self.bf16 else "torch-eager-fp32"
 
     def unavailable(self, machine: Machine) -> str | None:
+        if self.bf16 and not machine.computes_bf16:
+            return EMULATED
         return missing_package(machine, "torch", "transformers")
 
     def runner(self, stock: StockModel) -> Runner:
