@@ -100,7 +100,7 @@ def opened(name: str, folder: Path, sentences: EncodedRows) -> Contenders:
     family = family_of(config)
     assert family is not None
     encoder = Encoder(family.shape(config))
-    encoder.load_state_dict(family.weights(module.state_dict()))
+    encoder.load_state_dict(family.weights(module.state_dict(), encoder.shape))
     tokenizer = Tokenizer.from_file(str(encoder_folder() / "tokenizer.json"))
     task = TextClassification.of(tokenizer, ["no", "yes"], Problem.SINGLE_LABEL, 512)
     model = Model(encoder.eval(), task, "bert")

@@ -377,7 +377,7 @@ def test_int8_static_needs_an_adapter(
 ) -> None:
     static = {n: LinearPrecision(Kind.INT8_STATIC, -1, 1) for n in linears(unknown[0].module)}
 
-    with pytest.raises(EngineUnavailable, match="mpnet has no adapter: int8-static"):
+    with pytest.raises(EngineUnavailable, match=f"{UNKNOWN} has no adapter: int8-static"):
         ENGINES[name]().build(replace(unknown[0], precision=Precision(static)), None, tmp_path)
 
 

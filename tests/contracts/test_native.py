@@ -33,7 +33,7 @@ from miaotui.models.precision import Kind
 from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape, Readout
 from miaotui.tasks.base import EncodedRows, encoded_rows
 from miaotui.techniques import BFloat16, Int8Dynamic, Int8Static
-from tiny import ADAPTED, UNKNOWN, hf_logits, random_rows, tiny_model
+from tiny import PLAIN, TYPED, UNKNOWN, hf_logits, random_rows, tiny_model
 
 ISAS = ("amx", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx2", "portable")
 LENGTHS = (7, 1, 23, 40, 2, 23, 64, 12, 17, 16, 31, 33)
@@ -125,10 +125,10 @@ def test_first_tokens_ask_the_states_of_any_number_of_rows(
     assert np.array_equal(alone[0], logits[51])
 
 
-@pytest.mark.parametrize("family", ADAPTED)
+@pytest.mark.parametrize("family", PLAIN)
 def test_every_family_agrees_with_transformers(family: str, opened: Opened, tmp_path: Path) -> None:
     model = tiny_model(family, tmp_path / "hf", labels=3)
-    rows = random_rows(LENGTHS, pairs=family in ("bert", "electra"))
+    rows = random_rows(LENGTHS, pairs=family in TYPED)
 
     logits = opened(model).run(rows).values
 

@@ -13,7 +13,7 @@ from miaotui.engines.layouts import Packed
 from miaotui.errors import EngineUnavailable
 from miaotui.models.model import Model
 from miaotui.tasks.base import EncodedRows, joined
-from tiny import ADAPTED, LAST_TOKEN, UNKNOWN, hf_logits, random_rows, tiny_model
+from tiny import ADAPTED, LAST_TOKEN, TYPED, UNKNOWN, hf_logits, random_rows, tiny_model
 
 TOLERANCE = 1e-5
 PACKED = Packed(batch=2, block_tokens=32, block_rows=4)
@@ -81,7 +81,7 @@ def test_packed_rows_are_answered_as_transformers_does(
 ) -> None:
     rows = random_rows([5, 32, 1, 33, 96, 17, 2, 70, 9, 9], pairs)
 
-    expected = hf_logits(models[family][1], rows, types=family in ("bert", "electra"))
+    expected = hf_logits(models[family][1], rows, types=family in TYPED)
 
     np.testing.assert_allclose(opened(engine, family).run(rows).values, expected, atol=1e-4)
 

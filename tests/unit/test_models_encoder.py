@@ -17,7 +17,7 @@ from miaotui.models.load import find_model, load_model, save_model
 from miaotui.models.model import Model, copy_of, linears
 from miaotui.models.precision import Kind, LinearPrecision, Precision
 from miaotui.models.shape import EncoderShape, LayerShape, shape_from_json, shape_to_json
-from tiny import ADAPTED, LAST_TOKEN, UNKNOWN, hf_logits, random_rows, save_tiny, tiny_model
+from tiny import ADAPTED, LAST_TOKEN, TYPED, UNKNOWN, hf_logits, random_rows, save_tiny, tiny_model
 
 LENGTHS = (7, 1, 23, 40, 2, 23, 96)
 INPUTS = ("ids", "positions", "segments", "types", "readout")
@@ -37,7 +37,7 @@ def run(module: Encoder, lengths: tuple[int, ...] = LENGTHS, pairs: bool = False
 @pytest.mark.parametrize("family", ADAPTED)
 def test_logits_are_those_of_transformers(family: str, pairs: bool, tmp_path: Path) -> None:
     model = tiny_model(family, tmp_path, labels=3)
-    expected = hf_logits(tmp_path, random_rows(LENGTHS, pairs), types=family in ("bert", "electra"))
+    expected = hf_logits(tmp_path, random_rows(LENGTHS, pairs), types=family in TYPED)
 
     assert model.has_adapter
     np.testing.assert_allclose(run(model.encoder, pairs=pairs), expected, atol=1e-5)
@@ -179,7 +179,7 @@ def test_training_without_dropout_has_the_logits_and_gradients_of_inference(
         found.append((logits.detach(), *grads))
 
     for inferred, trained in zip(*found, strict=True):
-        torch.testing.assert_close(trained, inferred, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(trained, inferred, atol=3e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])

@@ -62,7 +62,7 @@ class NativeEngine(EngineBase):
 
     @classmethod
     def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
-        if not model.has_adapter:
+        if not model.has_adapter or model.encoder.parts.apart:
             return []
         kinds = [Kind.INT8_STATIC, Kind.INT8_DYNAMIC, Kind.BF16, Kind.FP32]
         here = [k for k in kinds if k is not Kind.BF16 or work.machine.computes_bf16]
@@ -83,6 +83,11 @@ class NativeEngine(EngineBase):
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         if not model.has_adapter:
             raise EngineUnavailable(f"native: {model.family} has no adapter; use another engine")
+        apart = model.encoder.parts.apart
+        if apart:
+            raise EngineUnavailable(
+                f"native: {model.family} has {apart}, which its kernels lack; use another engine"
+            )
         self.check_kinds(model, _KINDS)
         from safetensors.numpy import save_file
 

@@ -146,7 +146,7 @@ class RotaryParts(PlainParts):
         frequencies = self.encoder.get_buffer(f"pairs.{which}")
         angles = torch.arange(self.shape.positions)[:, None].float() * frequencies
         found = []
-        cos, sin = angles.cos().repeat(1, 2), torch.cat([-angles.sin(), angles.sin()], dim=1)
+        cos, sin = angles.cos().repeat(1, 2), torch.cat([angles.sin(), -angles.sin()], dim=1)
         for part, table in (("cos", cos), ("sin", sin)):
             known = graph.constant(f"{which}.{part}", array(table))
             turn = graph.add("Gather", [known, positions], f"{name}/{which}/{part}")
@@ -178,15 +178,15 @@ class RotaryParts(PlainParts):
         return graph.add("Add", [scores, pairs.masks[layer.local]], f"{name}/masked_scores")
 
     def _turned(self, x: str, turn: tuple[str, str]) -> str:
-        """Halves are swapped by a gather: OpenVINO takes a split and a join for rotary positions
-        that are the same in all blocks."""
+        """By a gather and a difference: OpenVINO takes a split, or a sum, for rotary positions that
+        are the same in all blocks."""
         graph, (cos, sin) = self.graph, turn
         order = np.roll(np.arange(self.shape.head_dim), self.shape.head_dim // 2)
         swap = graph.constant("swap_halves", order)
         swapped = graph.add("Gather", [x, swap], f"{x}/swapped", axis=3)
         kept = graph.add("Mul", [x, cos], f"{x}/times_cos")
         moved = graph.add("Mul", [swapped, sin], f"{x}/times_sin")
-        return graph.add("Add", [kept, moved], f"{x}/turned")
+        return graph.add("Sub", [kept, moved], f"{x}/turned")
 
     def ffn(self, layer: Any, name: str, x: str) -> str:
         graph = self.graph

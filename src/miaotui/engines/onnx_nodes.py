@@ -54,7 +54,7 @@ class Graph:
         return name
 
     def _same(self, name: str, value: ndarray) -> str:
-        content = hashlib.sha256(np.ascontiguousarray(value)).digest()
+        content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest()
         return self.known.setdefault((value.dtype.str, value.shape, content), name)
 
     def floats(self, name: str, value: float) -> str:

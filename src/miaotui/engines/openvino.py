@@ -43,7 +43,8 @@ class OpenVinoEngine(BatchedEngine):
 
     @classmethod
     def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
-        plain = cls(layout=usual_layout(model, work), weight_bits=work.weight_bits)
+        layout = Bucketed(edges=work.edges) if _is_rotary(model) else usual_layout(model, work)
+        plain = cls(layout=layout, weight_bits=work.weight_bits)
         moves = [Move(plain, Kind.INT8_STATIC)] if model.has_adapter else []
         moves.append(Move(plain))
         if work.machine.computes_bf16:
@@ -62,6 +63,11 @@ class OpenVinoEngine(BatchedEngine):
             raise EngineUnavailable("openvino computes in bf16 only where its setting bf16 is true")
         self.check_kinds(model, _KINDS | ({Kind.BF16} if probe().computes_bf16 else set()))
         self.check_layout(model)
+        if isinstance(self.layout, Packed) and _is_rotary(model):
+            raise EngineUnavailable(
+                "openvino turns queries and keys as if positions were the same in all blocks, so "
+                f"{model.family} cannot be packed; use the bucketed or padded layout"
+            )
         self.check_readout(model, READOUTS)
         folder.mkdir(parents=True, exist_ok=True)
         openvino = _openvino()
@@ -115,6 +121,10 @@ def _fixed(layout: Layout, reads_tokens: bool) -> frozenset[Shape]:
     if isinstance(layout, Packed):
         return frozenset(layout.shapes(layout.block_tokens, reads_tokens))
     return frozenset()
+
+
+def _is_rotary(model: "Model") -> bool:
+    return model.has_adapter and model.encoder.parts.rotary
 
 
 def _openvino() -> Any:

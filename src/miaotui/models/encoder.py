@@ -214,6 +214,7 @@ class Parts:
     """What an encoder is built of. `final` comes after the last layer.
 
     `apart` says in a word or two what no kernel for plain encoders computes; empty of `PLAIN`.
+    `rotary`: queries and keys are turned by their positions.
     """
 
     embeddings: Callable[[EncoderShape], nn.Module] = Embeddings
@@ -222,6 +223,7 @@ class Parts:
     final: Callable[[EncoderShape], nn.Module] = _nothing
     head: Callable[[EncoderShape], nn.Module] = Head
     apart: str = ""
+    rotary: bool = False
 
 
 PLAIN = Parts()
@@ -307,7 +309,8 @@ def attend(  # noqa: PLR0913
     """Softmax attention. `mask` [blocks, heads or 1, queries, tokens] says who attends to whom, or
     is added to the scores; `scale` is 1/sqrt(head_dim) where it is not given."""
     if dropout.training and q.device.type == "cpu":
-        return dropout(_attention_weights(q, k, mask, scale)) @ v
+        weights: Tensor = dropout(_attention_weights(q, k, mask, scale))
+        return weights @ v
     share = dropout.p if dropout.training else 0.0
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=share, scale=scale)
 

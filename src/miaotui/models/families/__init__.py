@@ -42,3 +42,6 @@ def blank_encoder(shape: EncoderShape) -> Encoder:
             return Encoder(shape, family.parts)
     known = ", ".join(family.name for family in FAMILIES)
     raise ModelError(f"no family is called {shape.family}; families: {known}")
+
+
+__all__ = ["FAMILIES", "FAMILY_NAMES", "Family", "blank_encoder", "family_of"]

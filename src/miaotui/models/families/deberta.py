@@ -128,7 +128,8 @@ class DisentangledLayer(Layer):
             bias = bias + (q @ keys.transpose(-1, -2)).gather(3, entry)
         if queries is not None:
             bias = bias + (queries @ k.transpose(-1, -2)).gather(2, entry)
-        return bias * self.scale
+        scaled: Tensor = bias * self.scale
+        return scaled
 
     def of_table(self, table: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Keys and queries of the distances [1, heads, entries, head_dim], those that are used."""

@@ -107,7 +107,10 @@ class GatedLayer(Layer):
 
     def __init__(self, shape: EncoderShape, layer: LayerShape) -> None:
         super().__init__(shape, layer)
-        self.attention_norm = nn.Identity() if UNNORMED in layer.traits else _norm(shape)
+        if UNNORMED in layer.traits:
+            self.attention_norm = nn.Identity()  # type: ignore[assignment]
+        else:
+            self.attention_norm = _norm(shape)
         self.ffn_norm = _norm(shape)
         self.local = LOCAL in layer.traits
         if layer.ffn:
@@ -124,7 +127,8 @@ class GatedLayer(Layer):
         normed = self.attention_norm(x)
         queries = normed if residual is x else self.attention_norm(residual)
         x = residual + self.dropout(self._attention(normed, queries, pairs))
-        return x + self.dropout(self._ffn(self.ffn_norm(x)))
+        fed: Tensor = self.dropout(self._ffn(self.ffn_norm(x)))
+        return x + fed
 
     def _context(self, q: Tensor, k: Tensor, v: Tensor, pairs: Turned) -> Tensor:
         turns = pairs.local if self.local else pairs.everywhere
@@ -258,5 +262,6 @@ MODERNBERT = _ModernBert(
         final=_norm,
         head=NormedHead,
         apart="rotary positions and gated neurons",
+        rotary=True,
     ),
 )
