@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 import tiny_job
 from miaotui.cli import app
-from tiny import save_tiny
+from tiny import UNKNOWN, save_tiny
 
 pytestmark = pytest.mark.integration
 GOOD = "text,label\n" + "".join(f"a good film {i},{i % 2}\n" for i in range(120))
@@ -124,14 +124,14 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, model: Path) -> None:
 
 
 def test_surgery_on_an_unknown_family(tmp_path: Path) -> None:
-    save_tiny("mpnet", tmp_path / "mpnet")
+    save_tiny(UNKNOWN, tmp_path / "unknown")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         "steps: [{name: prune-structure, keep_time: 0.5}]\nengine: {name: onnxruntime}\n",
         encoding="utf-8",
     )
-    line = refused(tmp_path, tmp_path / "mpnet", "--recipe", str(recipe))
-    assert "mpnet has no adapter" in line
+    line = refused(tmp_path, tmp_path / "unknown", "--recipe", str(recipe))
+    assert f"{UNKNOWN} has no adapter" in line
 
 
 def test_folders_that_are_no_model(tmp_path: Path, model: Path) -> None:
