@@ -17,7 +17,6 @@ from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, Padded, bla
 from miaotui.errors import EngineUnavailable
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
-from miaotui.models.shape import Readout
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.outputs import Outputs
 
@@ -218,15 +217,6 @@ class BatchedEngine(EngineBase):
     def title(self) -> str:
         streams = f" x{self.streams}" if self.streams > 1 else ""
         return f"{self.name}/{self.layout.kind}{streams}"
-
-    def check_readout(self, model: "Model", allowed: frozenset[Readout]) -> None:
-        """Refuses by name what this engine cannot read out of a row's states."""
-        usual = Readout.TOKENS if model.task.reads_tokens else Readout.FIRST
-        readout = model.encoder.shape.readout if model.has_adapter else usual
-        if readout not in allowed:
-            raise EngineUnavailable(
-                f"{self.name} cannot read out {readout}; it can " + ", ".join(sorted(allowed))
-            )
 
     def check_layout(self, model: "Model") -> None:
         """Refuses by name a layout that the model's family cannot take."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from miaotui.errors import EngineFailed, EngineUnavailable
 from miaotui.models.precision import Kind
-from miaotui.models.shape import Readout
 from miaotui.quiet import hushed, silence_telemetry
 
 if TYPE_CHECKING:
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from miaotui.models.model import Model, PaddedModel
 
 ONNX_FILE = "model.onnx"
-READOUTS = frozenset(Readout)
-"""What a lowered graph can read out."""
 _INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 _FLOAT_IN_FP16 = ("QuantizeLinear", "DequantizeLinear", "LayerNormalization", "Softmax")
 

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch
-from miaotui.engines.onnx_files import ONNX_FILE, READOUTS, to_onnx
+from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
@@ -64,7 +64,6 @@ class OnnxRuntimeEngine(BatchedEngine):
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         self.check_kinds(model, _KINDS)
         self.check_layout(model)
-        self.check_readout(model, READOUTS)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ONNX_FILE).write_bytes(to_onnx(model, self.weight_bits).SerializeToString())
 

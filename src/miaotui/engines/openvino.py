@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, single_row
-from miaotui.engines.onnx_files import ONNX_FILE, READOUTS, to_onnx
+from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
@@ -68,7 +68,6 @@ class OpenVinoEngine(BatchedEngine):
                 "openvino turns queries and keys as if positions were the same in all blocks, so "
                 f"{model.family} cannot be packed; use the bucketed or padded layout"
             )
-        self.check_readout(model, READOUTS)
         folder.mkdir(parents=True, exist_ok=True)
         openvino = _openvino()
         onnx_bytes = to_onnx(model, self.weight_bits).SerializeToString()

@@ -20,7 +20,7 @@ from numpy import ndarray
 
 from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch, Layout
-from miaotui.engines.onnx_files import ONNX_FILE, READOUTS, in_fp16, to_onnx
+from miaotui.engines.onnx_files import ONNX_FILE, in_fp16, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
@@ -61,7 +61,6 @@ class TensorRtEngine(BatchedEngine):
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         self.check_kinds(model, _KINDS)
         self.check_layout(model)
-        self.check_readout(model, READOUTS)
         folder.mkdir(parents=True, exist_ok=True)
         lowered = to_onnx(model, weight_bits=8, signed=True)
         lowered = in_fp16(lowered) if self.fp16 else lowered

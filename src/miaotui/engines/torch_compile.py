@@ -151,7 +151,7 @@ def _compile(folder: Path, facts: _Facts, path: Path) -> None:
     kinds = facts.linears | {name: linear.kind for name, linear in model.precision.items()}
     narrow_(module, kinds, facts.weight_bits)
     sys.stderr.write("torch-compile: compiling for this processor; about a minute\n")
-    examples, shapes = _examples(torch, facts)
+    examples, shapes = _examples(torch, facts, variadic=not model.has_adapter)
     draft = path.with_suffix(f".{os.getpid()}.pt2")
     try:
         # The usual place for generated sources can be guessed by others who use this host.
@@ -176,8 +176,11 @@ def _forget_old(folder: Path) -> None:
         path.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _examples(torch: Any, facts: _Facts) -> tuple[Any, Any]:
-    """Inputs to trace with, each of its own memory and no size of 1, and which sizes are free."""
+def _examples(torch: Any, facts: _Facts, variadic: bool) -> tuple[Any, Any]:
+    """Inputs to trace with, each of its own memory and no size of 1, and which sizes are free.
+
+    `variadic`: `forward(ids, mask, *more)`, whose further inputs are one tuple to the exporter.
+    """
     blocks, tokens, readouts = 2, min(7, facts.max_tokens), 3
     free = {
         "blocks": torch.export.Dim("blocks", min=1, max=_MOST_BLOCKS),
@@ -191,7 +194,8 @@ def _examples(torch: Any, facts: _Facts) -> tuple[Any, Any]:
         examples.append(start(blocks, size, dtype=torch.long))
         second = free["readouts"] if name == "readout" else free["tokens"]
         shapes.append({0: free["blocks"], 1: second})
-    return tuple(examples), tuple(shapes)
+    nested = [*shapes[:2], tuple(shapes[2:])] if variadic and shapes[2:] else shapes
+    return tuple(examples), tuple(nested)
 
 
 def _loaded(path: Path, streams: int) -> Any:
