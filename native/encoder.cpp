@@ -291,26 +291,28 @@ void Encoder::give_back(std::unique_ptr<Scratch> scratch) {
   scratches_.push_back(std::move(scratch));
 }
 
-// Rows are gathered by the first member; a row of no tokens is read as one token of id 0.
-void Encoder::run_chunk(const Rows& rows, const std::vector<std::int64_t>& chosen,
-                        Scratch& scratch, const Team& team, float* logits) const {
-  if (team.member == 0) {
-    scratch.starts.assign(1, 0);
-    scratch.ids.clear();
-    scratch.types.clear();
-    for (const std::int64_t r : chosen) {
-      const std::int64_t begin = rows.starts[r], end = rows.starts[r + 1];
-      scratch.ids.insert(scratch.ids.end(), rows.ids + begin, rows.ids + end);
-      if (rows.types != nullptr)
-        scratch.types.insert(scratch.types.end(), rows.types + begin, rows.types + end);
-      if (begin == end) {
-        scratch.ids.push_back(0);
-        if (rows.types != nullptr) scratch.types.push_back(0);
-      }
-      scratch.starts.push_back(static_cast<std::int32_t>(scratch.ids.size()));
+// A row of no tokens is read as one token of id 0.
+void Encoder::gather(const Rows& rows, const std::vector<std::int64_t>& chosen,
+                     Scratch& scratch) {
+  scratch.starts.assign(1, 0);
+  scratch.ids.clear();
+  scratch.types.clear();
+  for (const std::int64_t r : chosen) {
+    const std::int64_t begin = rows.starts[r], end = rows.starts[r + 1];
+    scratch.ids.insert(scratch.ids.end(), rows.ids + begin, rows.ids + end);
+    if (rows.types != nullptr)
+      scratch.types.insert(scratch.types.end(), rows.types + begin, rows.types + end);
+    if (begin == end) {
+      scratch.ids.push_back(0);
+      if (rows.types != nullptr) scratch.types.push_back(0);
     }
+    scratch.starts.push_back(static_cast<std::int32_t>(scratch.ids.size()));
   }
-  team.sync();
+}
+
+// What was gathered, by a team that waits for each other: nothing here may throw.
+void Encoder::run_chunk(const Rows& rows, const std::vector<std::int64_t>& chosen,
+                        Scratch& scratch, const Team& team, float* logits) const noexcept {
   const Chunk chunk{static_cast<int>(chosen.size()), scratch.starts.data(), scratch.ids.data(),
                     rows.types != nullptr ? scratch.types.data() : nullptr,
                     scratch.logits.get()};
@@ -341,6 +343,7 @@ void Encoder::run(const Rows& rows, int threads, float* logits) {
 
 void Encoder::run_as_team(const Rows& rows, const Chunks& chunks, int threads, float* logits) {
   std::unique_ptr<Scratch> scratch = borrow(chunks.most_tokens, threads);
+  gather(rows, chunks.rows[0], *scratch);
   Barrier barrier(threads);
   pool_.run(threads, [&](int member, int members) {
     run_chunk(rows, chunks.rows[0], *scratch, Team{member, members, &barrier}, logits);
@@ -355,8 +358,10 @@ void Encoder::run_side_by_side(const Rows& rows, const Chunks& chunks, int threa
   for (auto& scratch : scratches) scratch = borrow(chunks.most_tokens, 1);
   std::atomic<std::size_t> next{0};
   pool_.run(teams, [&](int member, int) {
-    for (std::size_t c = next++; c < chunks.rows.size(); c = next++)
+    for (std::size_t c = next++; c < chunks.rows.size(); c = next++) {
+      gather(rows, chunks.rows[c], *scratches[member]);
       run_chunk(rows, chunks.rows[c], *scratches[member], Team{}, logits);
+    }
   });
   for (auto& scratch : scratches) give_back(std::move(scratch));
 }

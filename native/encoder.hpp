@@ -91,8 +91,9 @@ class Encoder {
   void give_back(std::unique_ptr<Scratch> scratch);
   void run_as_team(const Rows& rows, const Chunks& chunks, int threads, float* logits);
   void run_side_by_side(const Rows& rows, const Chunks& chunks, int threads, float* logits);
+  static void gather(const Rows& rows, const std::vector<std::int64_t>& chosen, Scratch& scratch);
   void run_chunk(const Rows& rows, const std::vector<std::int64_t>& chosen, Scratch& scratch,
-                 const Team& team, float* logits) const;
+                 const Team& team, float* logits) const noexcept;
   void add_attention(const PlainLayer& plain, LayerView& layer);
   const float* keep(const std::vector<float>& values, int width, const char* name);
   NormView norm(const PlainNorm& plain, int width, const char* name);

@@ -1,9 +1,14 @@
-// What a kernel sees of a network: plain pointers and sizes, so that a file compiled for one
-// instruction set holds no code that another file could share.
+// What a kernel sees of a network: plain pointers and sizes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+
+// Of all copies of a function that several files hold, the linker keeps any one: one that was
+// compiled for AVX-512 would then run on every processor. So the files under isa/ share none: what
+// they include is theirs alone (namespaces without a name), always inlined, or not defined there.
+// tests/sanitize.sh looks for what was forgotten.
+#define MIAOTUI_INLINE inline __attribute__((always_inline))
 
 namespace miaotui {
 
@@ -16,7 +21,7 @@ constexpr int kHeadStep = 16;
 // Scratch has rows in multiples of this many: a tile of rows is read whole, its last ones unused.
 constexpr int kRowStep = 16;
 
-constexpr int rounded_up(int value, int step) { return (value + step - 1) / step * step; }
+MIAOTUI_INLINE constexpr int rounded_up(int value, int step) { return (value + step - 1) / step * step; }
 
 enum class Activation : int { gelu, gelu_tanh, relu };
 // What is read out of a row's states: that of its first token, their mean, or each of them.
@@ -55,7 +60,7 @@ struct LinearView {
   const LinearView* first = nullptr;
   int rank = 0;
 
-  const LinearView& entry() const { return first != nullptr ? *first : *this; }
+  MIAOTUI_INLINE const LinearView& entry() const { return first != nullptr ? *first : *this; }
 };
 
 struct NormView {
@@ -117,7 +122,7 @@ struct Chunk {
   const std::int32_t* types = nullptr;  // null: all zero
   float* logits = nullptr;              // [readouts][rounded_up(labels, kColumns)]
 
-  int tokens() const { return starts[rows]; }
+  MIAOTUI_INLINE int tokens() const { return starts[rows]; }
 };
 
 // A state of some tokens: in float, and in bf16 or in codes with a scale a row where a product

@@ -3,6 +3,8 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <utility>
+
 namespace miaotui {
 namespace {
 
@@ -49,12 +51,22 @@ void Pool::run(int threads, const std::function<void(int, int)>& body) {
     round_.fetch_add(1, std::memory_order_release);
   }
   wake_.notify_all();
-  body(0, threads);
+  run_body(body, 0, threads);
   for (int spins = 0; unfinished_.load(std::memory_order_acquire) > 0; ++spins) {
     if (spins < kSpins)
       rest();
     else
       sched_yield();
+  }
+  if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
+}
+
+void Pool::run_body(const std::function<void(int, int)>& body, int member, int members) {
+  try {
+    body(member, members);
+  } catch (...) {
+    std::lock_guard<std::mutex> guard(lock_);
+    if (!thrown_) thrown_ = std::current_exception();
   }
 }
 
@@ -82,7 +94,7 @@ void Pool::work(int worker) {
       members = members_;
     }
     if (worker + 1 >= members) continue;
-    (*body)(worker + 1, members);
+    run_body(*body, worker + 1, members);
     unfinished_.fetch_sub(1, std::memory_order_release);
   }
 }

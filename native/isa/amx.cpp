@@ -18,6 +18,7 @@
 
 namespace miaotui {
 namespace amx {
+namespace {
 
 constexpr bool kTiled = true;
 
@@ -261,15 +262,7 @@ static bool sums_are_exact() {
     weights[i] = static_cast<std::int8_t>(i * 37 % 255 - 127);
   for (int i = 0; i < rows * depth; ++i) codes[i] = static_cast<std::uint8_t>(i * 101 % 256);
   for (int c = 0; c < kPanel; ++c) ones[c] = 1.0f, offsets[c] = c - 5;
-  LinearView linear;
-  linear.format = Format::int8;
-  linear.depth = depth;
-  linear.panels = 1;
-  linear.weights = weights;
-  linear.scales = ones;
-  linear.bias = zeros;
-  linear.offsets = offsets;
-  linear.input_scale = 1.0f;
+  const LinearView linear{Format::int8, depth, 1, weights, ones, zeros, offsets, 1.0f};
   {
     const Tiles tiles;
     multiply(linear, Input{nullptr, nullptr, codes, nullptr, depth, rows}, Team{},
@@ -319,6 +312,7 @@ static bool runs_here() {
   return found;
 }
 
+}  // namespace
 }  // namespace amx
 
 const Kernels kAmx{"amx",

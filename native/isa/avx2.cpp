@@ -7,6 +7,7 @@
 
 namespace miaotui {
 namespace avx2 {
+namespace {
 
 #include "avx2.hpp"
 
@@ -37,6 +38,7 @@ static inline Ints multiply_add(Ints sum, Fours four, Codes codes) {
 
 #include "../kernels/forward.hpp"
 
+}  // namespace
 }  // namespace avx2
 
 const Kernels kAvx2{"avx2",

@@ -6,6 +6,7 @@
 
 namespace miaotui {
 namespace avx512_bf16 {
+namespace {
 
 constexpr bool kTiled = false;
 
@@ -16,6 +17,7 @@ constexpr bool kTiled = false;
 
 static bool runs_here() { return has_avx512_bf16(); }
 
+}  // namespace
 }  // namespace avx512_bf16
 
 const Kernels kAvx512Bf16{"avx512_bf16",

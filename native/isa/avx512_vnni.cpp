@@ -6,6 +6,7 @@
 
 namespace miaotui {
 namespace avx512_vnni {
+namespace {
 
 constexpr bool kTiled = false;
 
@@ -14,6 +15,7 @@ constexpr bool kTiled = false;
 
 #include "../kernels/forward.hpp"
 
+}  // namespace
 }  // namespace avx512_vnni
 
 const Kernels kAvx512Vnni{"avx512_vnni",

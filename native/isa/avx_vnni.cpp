@@ -6,6 +6,7 @@
 
 namespace miaotui {
 namespace avx_vnni {
+namespace {
 
 #include "avx2.hpp"
 
@@ -44,6 +45,7 @@ static bool runs_here() {
 #endif
 }
 
+}  // namespace
 }  // namespace avx_vnni
 
 const Kernels kAvxVnni{"avx_vnni",

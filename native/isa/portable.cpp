@@ -3,6 +3,7 @@
 
 namespace miaotui {
 namespace portable {
+namespace {
 
 constexpr bool kTiled = false;
 constexpr int kWidth = 4;
@@ -44,6 +45,7 @@ static inline void store_codes(std::uint8_t* to, Floats v) {
 
 static bool runs_here() { return true; }
 
+}  // namespace
 }  // namespace portable
 
 const Kernels kPortable{"portable",

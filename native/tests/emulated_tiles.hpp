@@ -14,6 +14,7 @@
 #undef _tile_zero
 
 namespace miaotui::emulated {
+namespace {
 
 constexpr int kTiles = 8, kTileRows = 16, kRowBytes = 64;
 
@@ -22,7 +23,7 @@ struct Registers {
   alignas(64) unsigned char bytes[kTiles][kTileRows][kRowBytes];
 };
 
-inline thread_local Registers registers;
+thread_local Registers registers;
 
 // Using tiles that are not configured is a fault on the processor; here it ends the program.
 inline Registers& configured() {
@@ -100,6 +101,7 @@ MIAOTUI_UNWATCHED inline void multiply_halves(int sums, int a, int b) {
 
 inline void zero(int tile) { std::memset(configured().bytes[tile], 0, kTileRows * kRowBytes); }
 
+}  // namespace
 }  // namespace miaotui::emulated
 
 #define _tile_loadconfig(from) miaotui::emulated::load_configuration(from)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The native code's own tests under each sanitizer. Needs a C++ compiler and its sanitizers' libraries.
+# The native code's own tests: what each instruction set's file defines, then all under each sanitizer.
+# Needs a C++ compiler and its sanitizers' libraries.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +19,21 @@ isa_flags() {
     *avx_vnni.cpp) echo "-mavx2 -mfma -mavx512vl -mavx512vnni -DMIAOTUI_EMULATED_AVX_VNNI" ;;
     *avx2.cpp) echo "-mavx2 -mfma" ;;
   esac
+}
+
+# Without optimization nothing is inlined that need not be: every function that a file would share
+# with others is among its symbols. Only its kernels may be (and GCC's own DW.ref).
+own_code_only() {
+  local source="$1" object="$work/$(basename "$1").o" shared
+  # shellcheck disable=SC2046
+  "$compiler" -std=c++17 -O0 -Wno-psabi $(isa_flags "$source") -c "$source" -o "$object"
+  shared="$(nm -C --defined-only --extern-only "$object" |
+    grep -v -e ' miaotui::k[A-Za-z0-9]*$' -e ' DW\.ref\.' || true)"
+  if [ -n "$shared" ]; then
+    echo "native/$source shares code with files for other processors:" >&2
+    echo "$shared" >&2
+    exit 1
+  fi
 }
 
 object_of() { echo "$work/${1%%,*}-$(basename "$2").o"; }
@@ -45,8 +61,12 @@ run() {
   "$work/$name"
 }
 
+if [ "$(uname -m)" = x86_64 ]; then
+  for source in isa/*.cpp; do own_code_only "$source"; done
+fi
 for sanitizer in address,undefined thread; do
-  run "$sanitizer" encoder encoder.cpp packing.cpp dispatch.cpp pool.cpp isa/*.cpp \
+  run "$sanitizer" encoder encoder.cpp packing.cpp dispatch.cpp pool.cpp team.cpp isa/*.cpp \
     tests/encoder_test.cpp
+  run "$sanitizer" pool pool.cpp tests/pool_test.cpp
 done
 run address,undefined wordpiece wordpiece.cpp tests/wordpiece_test.cpp
