@@ -111,10 +111,12 @@ def tiny_model(family: str, folder: Path, **settings: Any) -> Model:
 
 
 def hf_logits(folder: Path, rows: EncodedRows, types: bool) -> np.ndarray:
-    """transformers' own answers, one unpadded row at a time: [rows, labels]."""
-    from transformers import AutoModelForSequenceClassification
+    """transformers' own answers, one unpadded row at a time: [rows, labels], of a tagger
+    [rows, tokens, labels]."""
+    import transformers
 
-    module = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
+    module = getattr(transformers, written).from_pretrained(folder, dtype=torch.float32).eval()
     found = []
     for i in range(len(rows)):
         row = rows.select([i])

@@ -197,9 +197,9 @@ std::vector<float> one_by_one(Encoder& encoder, const Batch& batch) {
 }
 
 void test_same_bits(Encoder& encoder, const std::string& name) {
-  const Batch batch = random_batch(40);
+  const Batch batch = random_batch(14);
   const std::vector<float> expected = one_by_one(encoder, batch);
-  for (const int threads : {1, 2, 3, 8})
+  for (const int threads : {1, 3})
     expect(logits_of(encoder, batch.rows(), threads) == expected, name + ": bits differ");
   Batch one;  // shared by all threads, which wait for each other at every step
   one.add(batch.ids.data(), batch.types.data(), batch.starts[1]);
@@ -208,10 +208,9 @@ void test_same_bits(Encoder& encoder, const std::string& name) {
   for (const int threads : {2, 3})
     expect(logits_of(encoder, one.rows(), threads) == first, name + ": a team's bits differ");
   std::vector<std::thread> callers;
-  for (int c = 0; c < 4; ++c)
+  for (int c = 0; c < 3; ++c)
     callers.emplace_back([&] {
-      for (int i = 0; i < 2; ++i)
-        expect(logits_of(encoder, batch.rows(), 2) == expected, name + ": a caller's bits differ");
+      expect(logits_of(encoder, batch.rows(), 2) == expected, name + ": a caller's bits differ");
     });
   for (std::thread& caller : callers) caller.join();
 }

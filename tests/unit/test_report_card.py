@@ -66,8 +66,8 @@ def test_few_rows_of_another_metric_go_by_the_interval() -> None:
 @pytest.mark.parametrize(
     ("within", "within_95", "words"),
     [
-        (True, True, "within the limit of 0.0100, also at 95%"),
-        (True, False, "within the limit of 0.0100, not certain at 95%"),
+        (True, True, "within the limit of 0.0100, also at one-sided 95%"),
+        (True, False, "within the limit of 0.0100, not certain at one-sided 95%"),
         (False, False, "over the limit of 0.0100"),
     ],
 )

@@ -15,8 +15,16 @@ from miaotui.engines.onnx_graph import lower
 from miaotui.errors import BundleError, OutputError, RecipeError
 from miaotui.hardware import probe
 from miaotui.models.load import SHAPE_FILE, find_model, load_model
+from miaotui.tasks.saved import open_task
 
-_RENAMED = {"ids": "input_ids", "segments": "attention_mask", "types": "token_type_ids"}
+_RENAMED = {
+    "ids": "input_ids",
+    "segments": "attention_mask",
+    "mask": "attention_mask",
+    "types": "token_type_ids",
+    "logits": "read_logits",
+}
+_MADE_INSIDE = ("positions", "readout")
 
 
 def export(folder: Path, to: str, out: Path) -> str:
@@ -24,7 +32,7 @@ def export(folder: Path, to: str, out: Path) -> str:
     if to != "onnx":
         raise RecipeError(f"cannot export to {to}; formats: onnx")
     bundle = read_bundle(folder)
-    model = plain(_graph(bundle))
+    model = plain(_graph(bundle), open_task(bundle.folder).reads_tokens)
     onnx.checker.check_model(model)
     draft = out.with_name(f".{out.name}.tmp")
     try:
@@ -51,74 +59,65 @@ def _graph(bundle: Bundle) -> onnx.ModelProto:
     raise BundleError(f"{bundle.folder} holds no graph that can be written as ONNX")
 
 
-def plain(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Positions and readouts are made inside the graph; a model of a family without an adapter is
-    padded already and only has its inputs renamed."""
-    names = {entry.name for entry in model.graph.input}
-    if "readout" not in names:
-        _rename(model, {"ids": "input_ids", "mask": "attention_mask", "types": "token_type_ids"})
-        return model
-    _rename(model, _RENAMED)
-    head, constants = _prologue("positions" in names)
-    _rename_values(model, {"logits": "row_logits"})
-    axis = numpy_helper.from_array(np.array([1], dtype=np.int64), "plain/axis1")
-    tail = helper.make_node("Squeeze", ["row_logits", "plain/axis1"], ["logits"])
-    nodes = [*head, *model.graph.node, tail]
-    kept = [i for i in model.graph.input if i.name not in ("positions", "readout")]
+def plain(model: onnx.ModelProto, reads_tokens: bool) -> onnx.ModelProto:
+    """Positions and readouts are made inside the graph. Logits are [batch, tokens, labels] where
+    the task reads tokens, [batch, labels] elsewhere."""
+    made = [entry.name for entry in model.graph.input if entry.name in _MADE_INSIDE]
+    labels = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+    _rename(model)
+    kept = [entry for entry in model.graph.input if entry.name not in _MADE_INSIDE]
     for entry in kept:
         for dim, name in zip(entry.type.tensor_type.shape.dim, ("batch", "tokens"), strict=True):
             dim.dim_param = name
-    labels = model.graph.output[0].type.tensor_type.shape.dim[2].dim_value
-    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels])
+    tail = ["read_logits", "plain/axis1"] if "readout" in made and not reads_tokens else None
+    last = helper.make_node("Squeeze" if tail else "Identity", tail or ["read_logits"], ["logits"])
+    axes = ["batch", "tokens", labels] if reads_tokens else ["batch", labels]
     graph = helper.make_graph(
-        nodes, "classifier", kept, [output], [*model.graph.initializer, *constants, axis]
+        [*_prologue(made, reads_tokens), *model.graph.node, last],
+        "classifier",
+        kept,
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, axes)],
+        [*model.graph.initializer, *_constants()],
     )
     return helper.make_model(
         graph,
         opset_imports=model.opset_import,
+        functions=model.functions,
         ir_version=model.ir_version,
         producer_name="miaotui",
     )
 
 
-def _prologue(positions: bool) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """positions = 0, 1, 2, ... in each row; readout = the first token of each row."""
+def _constants() -> list[onnx.TensorProto]:
+    values = {"zero": 0, "one": 1, "axis0": [0], "axis1": [1], "one_1": [1]}
+    return [
+        numpy_helper.from_array(np.array(value, dtype=np.int64), f"plain/{name}")
+        for name, value in values.items()
+    ]
 
-    def constant(name: str, value: list[int] | int) -> onnx.TensorProto:
-        return numpy_helper.from_array(np.array(value, dtype=np.int64), f"plain/{name}")
 
+def _prologue(made: list[str], reads_tokens: bool) -> list[onnx.NodeProto]:
+    """Positions are 0, 1, 2, ... in each row; read is each token, or a row's first."""
     nodes = [
         helper.make_node("Shape", ["input_ids"], ["plain/shape"]),
+        helper.make_node("Gather", ["plain/shape", "plain/one"], ["plain/tokens"]),
+        helper.make_node("Range", ["plain/zero", "plain/tokens", "plain/one"], ["plain/range"]),
+        helper.make_node("Expand", ["plain/range", "plain/shape"], ["plain/places"]),
         helper.make_node("Gather", ["plain/shape", "plain/zero"], ["plain/rows"]),
         helper.make_node("Unsqueeze", ["plain/rows", "plain/axis0"], ["plain/rows_1"]),
-        helper.make_node(
-            "Concat", ["plain/rows_1", "plain/one_1"], ["plain/readout_shape"], axis=0
-        ),
-        helper.make_node("Expand", ["plain/zero", "plain/readout_shape"], ["readout"]),
+        helper.make_node("Concat", ["plain/rows_1", "plain/one_1"], ["plain/firsts"], axis=0),
+        helper.make_node("Expand", ["plain/zero", "plain/firsts"], ["plain/first"]),
     ]
-    if positions:
-        nodes += [
-            helper.make_node("Gather", ["plain/shape", "plain/one"], ["plain/tokens"]),
-            helper.make_node("Range", ["plain/zero", "plain/tokens", "plain/one"], ["plain/range"]),
-            helper.make_node("Expand", ["plain/range", "plain/shape"], ["positions"]),
-        ]
-    return nodes, [
-        constant("zero", 0),
-        constant("one", 1),
-        constant("axis0", [0]),
-        constant("one_1", [1]),
-    ]
+    read = "plain/places" if reads_tokens else "plain/first"
+    source = {"positions": "plain/places", "readout": read}
+    return [*nodes, *(helper.make_node("Identity", [source[name]], [name]) for name in made)]
 
 
-def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
+def _rename(model: onnx.ModelProto) -> None:
+    outer = {entry.name for entry in (*model.graph.input, *model.graph.output)}
+    names = {name: _RENAMED[name] for name in outer & set(_RENAMED)}
     for entry in model.graph.input:
         entry.name = names.get(entry.name, entry.name)
-    _rename_values(model, names)
-
-
-def _rename_values(model: onnx.ModelProto, names: dict[str, str]) -> None:
     for node in model.graph.node:
-        for i, name in enumerate(node.input):
-            node.input[i] = names.get(name, name)
-        for i, name in enumerate(node.output):
-            node.output[i] = names.get(name, name)
+        for used in (node.input, node.output):
+            used[:] = [names.get(name, name) for name in used]

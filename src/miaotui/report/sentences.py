@@ -30,7 +30,7 @@ def judged_rival(result: OptimizationResult) -> tuple[str, Rival] | None:
 
 
 def metric_name(result: OptimizationResult) -> str:
-    return result.quality.metric.replace("_", "-")
+    return result.quality.metric.replace("_", " ").replace("f1", "F1").replace("mcc", "MCC")
 
 
 def verdict(result: OptimizationResult) -> str:
@@ -39,8 +39,8 @@ def verdict(result: OptimizationResult) -> str:
     named = "the limit" if limit is None else f"the limit of {words.score(limit)}"
     if not quality.within_budget:
         return f"over {named}"
-    certainty = "also at 95%" if quality.within_budget_95 else "not certain at 95%"
-    return f"within {named}, {certainty}"
+    certainty = "also" if quality.within_budget_95 else "not certain"
+    return f"within {named}, {certainty} at one-sided 95%"
 
 
 def few_rows_warning(result: OptimizationResult) -> str | None:
@@ -137,9 +137,9 @@ def _comparisons(result: OptimizationResult) -> list[str]:
 
 
 def _quality_sentence(result: OptimizationResult) -> str:
-    quality = result.quality
+    quality, metric = result.quality, metric_name(result)
     return (
-        f"{metric_name(result).capitalize()} {words.score(quality.optimized)} instead of "
+        f"{metric[:1].upper()}{metric[1:]} {words.score(quality.optimized)} instead of "
         f"{words.score(quality.original)} on {quality.rows:,} test rows: a drop of "
         f"{words.score(quality.drop)} (95% interval {words.interval(quality.drop_interval_95)}), "
         f"{verdict(result)}."
