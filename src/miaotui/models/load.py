@@ -107,12 +107,15 @@ def load_config(source: Source) -> Any:
         raise ModelError(f"{source.folder / 'config.json'}: {reason}") from error
 
 
-def load_model(source: Source) -> Model:
-    """A fine-tuned model: one of transformers', or one that `save_model` wrote."""
+def load_model(source: Source, asked: type[Task] | None = None) -> Model:
+    """A fine-tuned model: one of transformers', or one that `save_model` wrote. `asked` decides
+    between tasks whose models have one architecture."""
     if (source.folder / SHAPE_FILE).exists():
         return _load_saved(source.folder)
     config = load_config(source)
     kind = task_of(source, config) or DEFAULT_TASK
+    if asked is not None and asked.architecture == kind.architecture:
+        kind = asked
     module = load_transformers(source, config, kind)
     task, precision = _task(source, config, kind), _precision(source.folder)
     family = family_of(config)

@@ -66,8 +66,9 @@ def prepare(options: OptimizeOptions) -> Prepared:
     """Everything that can be wrong with the input is found here, before anything is written."""
     machine = probe()
     source = find_model(options.model, options.revision)
-    model = load_model(source)
-    _check_task(model.task, options.task)
+    asked = None if options.task is None else task_named(options.task)
+    model = load_model(source, asked)
+    _check_task(model.task, asked)
     rows = model.task.read_rows(options.rows.data, options.rows.columns)
     model.task.check_trainable(rows)
     judge = judge_for(model.task, options.metric)
@@ -95,10 +96,10 @@ def prepare(options: OptimizeOptions) -> Prepared:
     return Prepared(source, context, splits, (*rows.notes, *cut, *notes))
 
 
-def _check_task(task: Task, asked: str | None) -> None:
-    if asked is not None and type(task) is not task_named(asked):
+def _check_task(task: Task, asked: type[Task] | None) -> None:
+    if asked is not None and task.name != asked.name:
         raise ModelError(
-            f"the model was trained for {task.name}, not for {task_named(asked).name}; leave "
+            f"the model was trained for {task.name}, not for {asked.name}; leave "
             "--task out, or give another model"
         )
 
