@@ -1,7 +1,6 @@
 """`splits.json`: which rows a model was trained on, as hashes, so that no later run forgets."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from miaotui.data.split import (
     split_known,
 )
 from miaotui.errors import DataError, OutputError
+from miaotui.paths import write_whole
 
 SPLITS_FILE = "splits.json"
 _FORMAT = 1
@@ -55,10 +55,9 @@ def save_splits(folder: Path, splits: DataSplits) -> Path:
         "hashes": {name: sorted(row_hashes(rows)) for name, rows in rows_of.items()},
     }
     path = folder / SPLITS_FILE
-    unfinished = path.with_name(f".{SPLITS_FILE}.{os.getpid()}")
     try:
-        unfinished.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        return unfinished.replace(path)
+        write_whole(path, json.dumps(facts, indent=1))
+        return path
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror}); give a folder that exists and is yours"

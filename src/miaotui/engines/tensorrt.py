@@ -7,7 +7,6 @@ Written for TensorRT 10 and 11, whose networks are strongly typed: the types sta
 
 import hashlib
 import json
-import os
 import sys
 import threading
 import weakref
@@ -24,7 +23,7 @@ from miaotui.engines.onnx_files import ONNX_FILE, in_fp16, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
-from miaotui.paths import cache_folder
+from miaotui.paths import cache_folder, write_whole
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
@@ -108,15 +107,9 @@ def _plan(onnx_bytes: bytes, largest: tuple[int, int, int]) -> bytes:
     gpu = hashlib.sha256(" ".join(machine.gpus).encode()).hexdigest()[:8]
     timings = folder / f"timings-{tensorrt.__version__}-{gpu}.cache"
     plan, timed = _built(tensorrt, onnx_bytes, largest, timings)
-    _put(timings, timed)
-    _put(path, plan)
+    write_whole(timings, timed)
+    write_whole(path, plan)
     return plan
-
-
-def _put(path: Path, data: bytes) -> None:
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_bytes(data)
-    draft.replace(path)
 
 
 def _built(

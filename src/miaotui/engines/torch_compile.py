@@ -20,7 +20,7 @@ from miaotui.engines.torch import TorchRunner, input_names
 from miaotui.errors import BundleError, EngineFailed, ModelError, first_line
 from miaotui.hardware import Machine, cpp_compiler, probe
 from miaotui.models.precision import Kind
-from miaotui.paths import CACHE_VARIABLE, cache_folder
+from miaotui.paths import CACHE_VARIABLE, cache_folder, whole_file
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
@@ -152,19 +152,15 @@ def _compile(folder: Path, facts: _Facts, path: Path) -> None:
     narrow_(module, kinds, facts.weight_bits)
     sys.stderr.write("torch-compile: compiling for this processor; about a minute\n")
     examples, shapes = _examples(torch, facts, variadic=not model.has_adapter)
-    draft = path.with_suffix(f".{os.getpid()}.pt2")
     try:
         # The usual place for generated sources can be guessed by others who use this host.
-        with torch.no_grad(), fresh_inductor_cache():
+        with torch.no_grad(), fresh_inductor_cache(), whole_file(path) as draft:
             program = torch.export.export(module, examples, dynamic_shapes=shapes, strict=False)
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(draft), inductor_configs=_OPTIONS
             )
-        draft.replace(path)
     except _OF_COMPILERS as error:
         raise EngineFailed(f"torch-compile: {first_line(error)}") from error
-    finally:
-        draft.unlink(missing_ok=True)
     _forget_old(path.parent)
 
 

@@ -1,6 +1,5 @@
 """A bundle's model as plain padded ONNX: token ids and a mask in, logits out, nothing of ours."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from miaotui.engines.onnx_graph import lower
 from miaotui.errors import BundleError, OutputError, RecipeError
 from miaotui.hardware import probe
 from miaotui.models.load import SHAPE_FILE, find_model, load_model
+from miaotui.paths import write_whole
 from miaotui.tasks.saved import open_task
 
 _RENAMED = {
@@ -34,12 +34,9 @@ def export(folder: Path, to: str, out: Path) -> str:
     bundle = read_bundle(folder)
     model = plain(_graph(bundle), open_task(bundle.folder).reads_tokens)
     onnx.checker.check_model(model)
-    draft = out.with_name(f".{out.name}.tmp")
     try:
-        draft.write_bytes(model.SerializeToString())
-        os.replace(draft, out)
+        write_whole(out, model.SerializeToString())
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise OutputError(f"{out} cannot be written: {error.strerror}") from error
     said = f"{out}: inputs {', '.join(i.name for i in model.graph.input)}; output logits"
     if (bundle.folder / STAGES_FILE).exists():

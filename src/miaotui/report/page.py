@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from miaotui.errors import OutputError
 from miaotui.measure.result import Baseline, OptimizationResult
+from miaotui.paths import write_whole
 from miaotui.report import charts, sentences, svg, words
 from miaotui.report.comparison import compared_rows
 
@@ -17,7 +18,7 @@ _FOLDER = Path(__file__).parent
 def write_report(result: OptimizationResult, path: Path) -> Path:
     """Writes the page to `path` and returns it; an OutputError where that cannot be written."""
     try:
-        path.write_text(page(result), encoding="utf-8")
+        write_whole(path, page(result))
     except OSError as error:
         raise OutputError(f"the report {path} cannot be written: {error}") from error
     return path

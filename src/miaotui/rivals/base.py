@@ -12,6 +12,7 @@ from miaotui.engines.onnx_files import ONNX_FILE, trace
 from miaotui.errors import EngineFailed
 from miaotui.hardware import Machine
 from miaotui.models.model import PaddedModel
+from miaotui.paths import write_whole
 from miaotui.tasks.base import EncodedRows
 
 
@@ -33,13 +34,11 @@ class StockModel:
             raise EngineFailed(failed.read_text(encoding="utf-8"))
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".tmp")
             try:
-                draft.write_bytes(trace(self.module).SerializeToString())
+                write_whole(path, trace(self.module).SerializeToString())
             except EngineFailed as error:
                 failed.write_text(str(error), encoding="utf-8")
                 raise
-            draft.replace(path)
         return path
 
 

@@ -1,7 +1,6 @@
 """What every trial of one search shares: the original, its rows, the machine, where to work."""
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from miaotui.hardware import Machine
 from miaotui.measure.judge import OutputsJudge, Split
 from miaotui.models.latency_table import LatencyTable
 from miaotui.models.model import Calibration, Model
+from miaotui.paths import write_whole
 from miaotui.tasks.base import EncodedRows
 
 
@@ -76,6 +76,4 @@ class Context:
 
 def write_json(path: Path, content: Any) -> None:
     """Whole or not at all, so that an interrupted search never reads half a file."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(draft, path)
+    write_whole(path, json.dumps(content))

@@ -1,7 +1,6 @@
 """Trials: a recipe and what was measured of it, one atomically written JSON each."""
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from miaotui.budget import Objective
+from miaotui.paths import write_whole
 from miaotui.recipe import Recipe
 
 Origin = Literal["free", "compressed", "recovered", "cascade"]
@@ -75,10 +75,7 @@ class TrialStore:
 
     def put(self, trial: Trial) -> Trial:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(trial.recipe)
-        draft = path.with_suffix(".tmp")
-        draft.write_text(trial.model_dump_json(indent=1), encoding="utf-8")
-        os.replace(draft, path)
+        write_whole(self.path(trial.recipe), trial.model_dump_json(indent=1))
         return trial
 
     def forget(self, recipe: Recipe) -> None:

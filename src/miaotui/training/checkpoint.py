@@ -21,6 +21,7 @@ from miaotui.models.encoder import Encoder
 from miaotui.models.hooks import Hooks
 from miaotui.models.shape import shape_to_json
 from miaotui.models.ties import each_once, load_each_
+from miaotui.paths import whole_file
 from miaotui.training.batches import TrainingRows
 from miaotui.training.settings import Training
 
@@ -106,9 +107,8 @@ def restore_random_(folder: Path) -> None:
 
 def save_best(work: Path, encoder: Encoder) -> None:
     work.mkdir(parents=True, exist_ok=True)
-    draft = work / f"{_BEST}.tmp"
-    save_file(each_once(encoder), str(draft))
-    os.replace(draft, work / _BEST)
+    with whole_file(work / _BEST) as draft:
+        save_file(each_once(encoder), str(draft))
 
 
 def load_best(work: Path) -> dict[str, Tensor] | None:
