@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from miaotui.cascade import open_stages, read_stages
 from miaotui.engines import ENGINES, engine_adapter
+from miaotui.engines.base import RowRunner
 from miaotui.errors import (
     BundleError,
     EngineUnavailable,
@@ -28,6 +29,7 @@ from miaotui.predictor import Predictor
 from miaotui.tasks.base import EncodedRows, rows_from_arrays, rows_to_arrays
 from miaotui.tasks.outputs import Outputs
 from miaotui.tasks.saved import open_task
+from miaotui.tasks.task import Task
 
 FORMAT = 3
 """2: the stages of a cascade lie in stages/, before in first/. 3: a cascade names its confidence,
@@ -183,7 +185,10 @@ def read_bundle(folder: str | Path) -> Bundle:
         raise BundleError(f"{root} is a cascade of an older miaotui; run miaotui optimize again")
     if manifest.get("digest") != _digest(manifest):
         raise BundleError(f"{path} was changed after it was written; write the bundle again")
+    if not isinstance(manifest.get("files"), dict):
+        raise BundleError(f"{path} lists no files; write the bundle again")
     _check_files(root, manifest["files"])
+    _refuse_others(root, {MANIFEST_FILE, *manifest["files"]})
     return Bundle(root, manifest)
 
 
@@ -194,6 +199,36 @@ def _check_files(root: Path, files: Mapping[str, str]) -> None:
             raise BundleError(f"{root} lacks {name}; copy the bundle again, whole")
         if _sha256(path) != digest:
             raise BundleError(f"{root}: {name} was changed after it was written (SHA-256 differs)")
+
+
+def _refuse_others(root: Path, listed: set[str]) -> None:
+    """Nothing may lie in a bundle that was not written with it: it might be obeyed."""
+    for folder, folders, names in os.walk(root):
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        for name in (*links, *names):
+            path = Path(folder, name).relative_to(root).as_posix()
+            if path not in listed:
+                raise BundleError(
+                    f"{root} holds {path}, which its manifest does not list; remove it"
+                )
+
+
+class BundlePredictor(Predictor):
+    """A bundle's predictor. A copy of it in another process (pickled by Dask, Ray, Spark, a process
+    pool) opens the bundle there, by `reopen`: the arguments of `load`."""
+
+    def __init__(
+        self,
+        task: Task,
+        session: RowRunner,
+        warnings: Sequence[str],
+        reopen: tuple[str, int | None, bool],
+    ) -> None:
+        super().__init__(task, session, warnings)
+        self._reopen = reopen
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load, self._reopen
 
 
 def open_bundle(bundle: Bundle, cores: int | None = None, detailed: bool = False) -> Predictor:
@@ -218,7 +253,8 @@ def open_bundle(bundle: Bundle, cores: int | None = None, detailed: bool = False
         session.close()
         raise
     shown = task.detailed() if detailed else task
-    return Predictor(shown, session, bundle.differences(machine))
+    reopen = (str(bundle.folder.absolute()), cores, detailed)
+    return BundlePredictor(shown, session, bundle.differences(machine), reopen)
 
 
 def longest_row(manifest: Mapping[str, Any]) -> int:

@@ -16,13 +16,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Any, cast
 
 from miaotui import errors
 from miaotui.data.inputs import Text, Words
 from miaotui.drift import Drift, merged
 from miaotui.errors import BudgetError, EngineFailed, MiaotuiError
 from miaotui.hardware import usable_core_numbers
+from miaotui.predictor import Answerer, chunks_of
 from miaotui.tasks import DEFAULT_TASK, TASKS, Task
 from miaotui.tasks.task import Answer
 
@@ -34,8 +35,8 @@ _LEAST_TEXTS = 16
 _END_S = 5.0
 
 
-class Workers:
-    """A predictor in `workers` processes; safe to call from several threads.
+class Workers(Answerer):
+    """A predictor in `workers` processes.
 
     `cores` bounds the cores of all of them together, each gets its share. More workers than cores
     are a BudgetError; a bundle that does not open is the error that it is in one process. Used as a
@@ -54,35 +55,30 @@ class Workers:
             undo.callback(self.kill)
             told = [process.wait_until_ready() for process in self._processes]
             undo.pop_all()
-        self.warnings: tuple[str, ...] = tuple(told[0])
-        """What opening the bundle found different from where it was measured."""
+        self.warnings = tuple(told[0])
         for process in self._processes:
             self._idle.put(process)
 
-    def __call__(self, texts: Sequence[Text]) -> list[Answer]:
-        """One answer a text, in order; texts enough for it are shared among all processes."""
-        if isinstance(texts, str):
-            raise TypeError('workers take a list of texts: workers(["..."])')
+    def answer(self, texts: list[Text]) -> list[Answer]:
+        """Texts enough for it are shared among all processes."""
         parts = max(1, min(len(self._processes), len(texts) // _LEAST_TEXTS))
         size = -(-len(texts) // parts)
-        return list(self.stream(texts, size)) if texts else []
+        return list(self.stream(texts, size))
 
     def stream(self, texts: Iterable[Text], rows: int = 256) -> Iterator[Answer]:
-        """Answers as they are ready, `rows` texts a process at a time. What was not begun when the
-        iteration is given up is not answered."""
-        if isinstance(texts, str):
-            raise TypeError('workers take texts, one by one: workers.stream(["..."])')
+        """Answers in order, as they are ready, `rows` texts a process at a time. What was not begun
+        when the iteration is given up is not answered."""
         if rows < 1:
             raise BudgetError(f"{rows} rows a process at a time; give 1 or more")
         if self._closed:
             raise EngineFailed("these workers are closed; make new ones")
-        return self._stream(iter(texts), rows)
+        return self._stream(chunks_of(texts, rows))
 
-    def _stream(self, texts: Iterator[Text], rows: int) -> Iterator[Answer]:
+    def _stream(self, chunks: Iterator[list[Text]]) -> Iterator[Answer]:
         running = deque[Future[list[Answer]]]()
         try:
             while True:
-                while len(running) <= len(self._processes) and (chunk := list(islice(texts, rows))):
+                for chunk in islice(chunks, len(self._processes) + 1 - len(running)):
                     running.append(self._pool.submit(self._answer, chunk))
                 if not running:
                     return
@@ -92,7 +88,7 @@ class Workers:
                 future.cancel()
 
     def drift(self) -> Drift | None:
-        """Of a cascade: whether the last rows, of all processes, are still like those measured."""
+        """Of the last rows of all processes."""
         return merged([process.drift for process in self._processes if process.drift])
 
     @property
@@ -145,11 +141,8 @@ class Workers:
         for process in self._processes:
             process.end()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
+    def __exit__(self, *reason: object) -> None:
+        if reason[0] is None:
             self.close()
         else:
             self.kill()

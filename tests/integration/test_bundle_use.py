@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +17,15 @@ from typer.testing import CliRunner, Result
 
 import miaotui
 import tiny_job
+from miaotui.bundle import BundlePredictor
 from miaotui.cli import app
 from miaotui.hardware import probe, usable_cores
 from tiny import save_tiny
 
 pytestmark = pytest.mark.integration
 needs_two_cores = pytest.mark.skipif(usable_cores() < 2, reason="two workers need two cores")
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "docs" / "guides" / "predict.md"]
 RECIPE = """
 steps:
   - {name: prune-structure, keep_time: 0.7, keep_blocks: false}
@@ -149,6 +155,32 @@ def test_workers_on_the_command_line(made: tuple[Path, Path, dict]) -> None:
     assert "choose from 1 to" in run("predict", bundle, "x", "--workers", 999, status=2).stderr
 
 
+def test_a_pickled_predictor_opens_its_bundle_again(made: tuple[Path, Path, dict]) -> None:
+    texts = tiny_job.texts(30, seed=6)
+    predictor = miaotui.load(made[0], cores=1)
+    expected = [answer.label for answer in predictor(texts)]
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        found = pool.submit(_labels, predictor, texts).result()
+    assert found == expected
+
+
+def _labels(predictor: BundlePredictor, texts: list[str]) -> list[str]:
+    return [answer.label for answer in predictor(texts)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_documented_python_runs(
+    made: tuple[Path, Path, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: Path
+) -> None:
+    (tmp_path / "fast").symlink_to(made[0])
+    (tmp_path / "texts.txt").write_text("a quiet film\na dull story\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    assert code
+    for block in code:
+        exec(compile(block, page.name, "exec"), {"__name__": "__main__"})  # noqa: S102
+
+
 def test_show_report_and_export(made: tuple[Path, Path, dict], tmp_path: Path) -> None:
     bundle, _, document = made
     assert "a cascade" in run("show", bundle).stdout
@@ -171,8 +203,10 @@ def test_show_report_and_export(made: tuple[Path, Path, dict], tmp_path: Path) -
         (lambda b: (b / "stages.json").unlink(), "lacks stages.json"),
         (lambda b: (b / "manifest.json").write_text('{"format": 9}'), "newer miaotui"),
         (lambda b: (b / "manifest.json").unlink(), "no manifest.json"),
+        (lambda b: (b / "engine" / "stages.json").write_text("{}"), "holds engine/stages.json"),
+        (lambda b: (b / "more").symlink_to(b.parent), "holds more, which its manifest"),
     ],
-    ids=["changed", "missing", "newer", "no-manifest"],
+    ids=["changed", "missing", "newer", "no-manifest", "stray", "link"],
 )
 def test_a_damaged_bundle_is_one_line(
     made: tuple[Path, Path, dict], tmp_path: Path, harm: object, says: str

@@ -1,6 +1,7 @@
 """A tagger goes through every command: a tiny one, whose answers are judged against its own."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tiny_job import miaotui as run
 
 pytestmark = pytest.mark.integration
 ROWS = 1500
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "entities.md"
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,17 @@ def test_exported_onnx_tags_as_the_bundle_does(
         expected = [token.label for token in answer.tokens]
         same = np.mean([predictor.task.labels[t] == e for t, e in zip(tags, expected, strict=True)])
         assert same >= 0.9, text
+
+
+def test_the_guides_python_runs(
+    made: tuple[Path, Path, Path, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "fast-ner").symlink_to(made[2])
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
+    exec(compile(code, GUIDE.name, "exec"), {})  # noqa: S102
 
 
 def test_fine_tuning_makes_a_tagger(
