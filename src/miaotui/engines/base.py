@@ -47,6 +47,12 @@ class RowRunner(Protocol):
 
     def close(self) -> None: ...
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class Session(RowRunner):
     """Runs encoded rows through a runner by a layout, results in the caller's order.

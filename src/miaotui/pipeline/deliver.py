@@ -48,18 +48,20 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
     context = prepared.context
     made = built(chosen.trial.recipe, context)
     folder = made.folder
-    ours = open_recipe(chosen.trial.recipe, context, folder)
     base_folder = built(outcome.baseline.recipe, context).folder
-    baseline = open_recipe(outcome.baseline.recipe, context, base_folder)
-    for each in (ours, baseline):
-        each.warm_up(context.longest_row)
-    proof = prove(
-        context, prepared.source, ours, baseline, test, options.budget.ranks_by, clock, watch
-    )
-    stages = None
-    if isinstance(ours, Cascade):
-        stages = measure_stages(ours, test, chosen.report.outputs, context.judge)
-    engine = engine_speed(ours, test.rows, _ENGINE_ROUNDS, _ENGINE_ROUND_S, _ENGINE_CALLS)
+    with (
+        open_recipe(chosen.trial.recipe, context, folder) as ours,
+        open_recipe(outcome.baseline.recipe, context, base_folder) as baseline,
+    ):
+        for each in (ours, baseline):
+            each.warm_up(context.longest_row)
+        proof = prove(
+            context, prepared.source, ours, baseline, test, options.budget.ranks_by, clock, watch
+        )
+        stages = None
+        if isinstance(ours, Cascade):
+            stages = measure_stages(ours, test, chosen.report.outputs, context.judge)
+        engine = engine_speed(ours, test.rows, _ENGINE_ROUNDS, _ENGINE_ROUND_S, _ENGINE_CALLS)
     result = summarize(
         options,
         prepared,

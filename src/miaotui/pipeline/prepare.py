@@ -190,14 +190,9 @@ def _calibration(rows: Rows, task: Task) -> Calibration:
     return Calibration(encoded, task.targets(rows, encoded))
 
 
-@contextmanager
-def _original(context: Context) -> Iterator[RowRunner]:
+def _original(context: Context) -> RowRunner:
     folder = context.work / "engines" / "original"
-    session = build_and_open(REFERENCE(), context.model, context, folder)
-    try:
-        yield session
-    finally:
-        session.close()
+    return build_and_open(REFERENCE(), context.model, context, folder)
 
 
 def _fingerprint(

@@ -1,6 +1,7 @@
 """The proof: ours, the baseline and the rivals, interleaved in one run on the test texts."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,7 +75,10 @@ def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
     seconds = max(clock.left_s - _SPARED_SHARE * clock.budget_s, _LEAST_S)
     short = _SHORT_FOR_LATENCY if objective is Objective.LATENCY else _SHORT
     plan = _FULL if seconds >= _SHORTEST_FULL_S else short
-    results = measure_interleaved(contenders, test.texts, plan, progress, seconds)
+    with ExitStack() as rivals_open:
+        for rival in opened:
+            rivals_open.enter_context(rival.predictor)
+        results = measure_interleaved(contenders, test.texts, plan, progress, seconds)
     rivals = {rival.name: results[rival.name] for rival in opened}
     return Proof(results[_OURS], results[_BASELINE], rivals, drops, unavailable, plan is not _FULL)
 

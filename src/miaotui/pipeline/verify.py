@@ -43,13 +43,13 @@ def verify(
     cores = min(int(bundle.manifest["environment"]["cores"]), probe().cores)
     if cores < probe().cores:
         limit_cores(cores)
-    predictor = open_bundle(bundle, cores)
-    agreement, difference = _golden(predictor, bundle.golden)
-    rows = _rows(bundle, predictor, seed)
-    speed = engine_speed(predictor.session, rows, _ROUNDS, _ROUND_S, _CALLS)
     card = {n: v for n, v in bundle.manifest["measured"].items() if n.startswith("engine_")}
     metric = bundle.manifest.get("metric")
-    quality = _quality(predictor, data, columns or Columns(), metric)
+    with open_bundle(bundle, cores) as predictor:
+        agreement, difference = _golden(predictor, bundle.golden)
+        rows = _rows(bundle, predictor, seed)
+        speed = engine_speed(predictor.session, rows, _ROUNDS, _ROUND_S, _CALLS)
+        quality = _quality(predictor, data, columns or Columns(), metric)
     return Verified(
         bundle=str(folder),
         warnings=predictor.warnings,

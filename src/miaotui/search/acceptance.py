@@ -47,8 +47,6 @@ def answer(tested: Sequence[Tested]) -> Tested:
 
 
 def _judged(context: Context, trial: Trial, test: Split) -> Judgement:
-    session = open_recipe(trial.recipe, context, built(trial.recipe, context).folder)
-    try:
+    folder = built(trial.recipe, context).folder
+    with open_recipe(trial.recipe, context, folder) as session:
         return context.judge.judge(session, test)
-    finally:
-        session.close()

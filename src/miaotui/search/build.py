@@ -125,9 +125,9 @@ def _build_earlier_stages(
     waiting = np.arange(len(rows))
     for number, stage in enumerate(recipe.stages):
         model = realize(stage.recipe, context, seconds, progress)
-        session = build_and_open(stage.engine, model, context, stage_folder(folder, number))
-        outputs = session.run(rows.select(waiting))
-        session.close()
+        place = stage_folder(folder, number)
+        with build_and_open(stage.engine, model, context, place) as session:
+            outputs = session.run(rows.select(waiting))
         curve = None if better is None else fit_error_curve(outputs.values[:, 0], better[waiting])
         sure = stage_confidence(name, outputs, curve)
         threshold = float(np.quantile(sure, 1 - stage.answers))
@@ -151,11 +151,9 @@ def _confidence(context: Context) -> ConfidenceName:
 
 def _last_answers(recipe: Recipe, context: Context, folder: Path) -> Float32[ndarray, " rows"]:
     """What the last stage answers on validation rows, in numbers."""
-    with _failures_of(recipe.engine):
-        last = recipe.engine.open(folder / ENGINE_FOLDER, context.cores)
-        found = last.run(context.validation.rows).values[:, 0]
-        last.close()
-    return found
+    place = folder / ENGINE_FOLDER
+    with _failures_of(recipe.engine), recipe.engine.open(place, context.cores) as last:
+        return last.run(context.validation.rows).values[:, 0]
 
 
 def folder_bytes(folder: Path) -> int:

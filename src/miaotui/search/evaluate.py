@@ -69,18 +69,17 @@ def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)
 
 def _measure(recipe: Recipe, context: Context, folder: Path, effort: Effort) -> dict[str, object]:
     chosen = context.selection
-    runner = open_recipe(recipe, context, folder)
-    runner.run(chosen.rows.select(range(min(_FEWEST_ROWS, len(chosen.rows)))))
-    began = time.perf_counter()
-    outputs = runner.run(chosen.rows)
-    rows_per_s = len(chosen) / (time.perf_counter() - began)
-    report = context.judge.compare(outputs, chosen)
-    predictor = Predictor(context.model.task, runner)
-    p50, p99 = _latency_ms(predictor, chosen.texts, effort.calls_s)
-    wanted = max(_FEWEST_ROWS, int(rows_per_s * effort.round_s))
-    takes_all = wanted / rows_per_s > _ROUNDS * effort.round_s  # one round, as long as several
-    throughput = _throughput(predictor, chosen.texts, wanted, 1 if takes_all else _ROUNDS)
-    runner.close()
+    with open_recipe(recipe, context, folder) as runner:
+        runner.run(chosen.rows.select(range(min(_FEWEST_ROWS, len(chosen.rows)))))
+        began = time.perf_counter()
+        outputs = runner.run(chosen.rows)
+        rows_per_s = len(chosen) / (time.perf_counter() - began)
+        report = context.judge.compare(outputs, chosen)
+        predictor = Predictor(context.model.task, runner)
+        p50, p99 = _latency_ms(predictor, chosen.texts, effort.calls_s)
+        wanted = max(_FEWEST_ROWS, int(rows_per_s * effort.round_s))
+        takes_all = wanted / rows_per_s > _ROUNDS * effort.round_s  # one round, as long as several
+        throughput = _throughput(predictor, chosen.texts, wanted, 1 if takes_all else _ROUNDS)
     return {
         "quality": report.optimized,
         "drop": report.drop,

@@ -133,10 +133,8 @@ def _seconds_of(
         whole = step.skipping((), "fp32")  # layers are not those that it leaves out
         model = whole.prepare(model, context.train.first(16))
     folder = context.work / "engines" / "table"
-    session = build_and_open(runtime.engine, model, context, folder)
-    best = _fastest(session, rows)
-    session.close()
-    return best
+    with build_and_open(runtime.engine, model, context, folder) as session:
+        return _fastest(session, rows)
 
 
 def _fastest(session: RowRunner, rows: Sequence[EncodedRows]) -> float:

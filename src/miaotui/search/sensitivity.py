@@ -44,9 +44,8 @@ def layer_sensitivity(
         alone = {n: p for n, p in quantized.precision.items() if n.startswith(prefix)}
         model = replace(quantized, precision=Precision(alone, quantized.precision.calibrator))
         folder = context.work / "engines" / "sensitivity"
-        session = build_and_open(runtime.engine, model, context, folder)
-        outputs = session.run(context.selection.rows)
-        session.close()
+        with build_and_open(runtime.engine, model, context, folder) as session:
+            outputs = session.run(context.selection.rows)
         found.append(_judged(context, layer, outputs))
         write_json(path, [asdict(entry) for entry in found])
     return found

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_interleaved
 from miaotui.predictor import Predictor
@@ -26,12 +27,13 @@ def time_side_by_side(state: SearchState, trials: Sequence[Trial]) -> list[Trial
     if len(trials) < 2 or seconds < _SHORTEST_S or all(t.timed_beside == which for t in trials):
         return list(trials)
     state.tell("side by side", f"{len(trials)} leading ones side by side")
-    predictors = {str(i): _opened(state, trial) for i, trial in enumerate(trials)}
-    contenders = [_contender(name, predictor) for name, predictor in predictors.items()]
     texts = state.context.selection.texts
-    results = measure_interleaved(contenders, texts, _PLAN, deadline_s=seconds)
-    for predictor in predictors.values():
-        predictor.close()
+    with ExitStack() as opened:
+        contenders = [
+            _contender(str(i), opened.enter_context(_opened(state, trial)))
+            for i, trial in enumerate(trials)
+        ]
+        results = measure_interleaved(contenders, texts, _PLAN, deadline_s=seconds)
     timed = [_timed(trial, results[str(i)], which) for i, trial in enumerate(trials)]
     for trial in timed:
         state.store.put(trial)
