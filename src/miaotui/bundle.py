@@ -26,6 +26,7 @@ from miaotui.errors import (
 )
 from miaotui.hardware import Machine, computes_bf16, probe
 from miaotui.predictor import Predictor
+from miaotui.process import process_as_found
 from miaotui.tasks.base import EncodedRows, rows_from_arrays, rows_to_arrays
 from miaotui.tasks.outputs import Outputs
 from miaotui.tasks.saved import open_task
@@ -262,6 +263,7 @@ def longest_row(manifest: Mapping[str, Any]) -> int:
     return int(manifest.get("longest_row") or max(map(int, manifest["lengths"]), default=1))
 
 
+@process_as_found()
 def load(folder: str | Path, cores: int | None = None, detailed: bool = False) -> Predictor:
     """Opens the bundle in `folder`; its `warnings` say what differs from where it was measured.
     `detailed` answers leave nothing out: of a tagger every word."""

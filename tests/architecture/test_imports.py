@@ -26,6 +26,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("models",),
     ("tasks",),
     ("data",),
+    ("process",),
     ("hardware", "budget", "quiet", "paths", "drift"),
     ("cgroups",),
     ("errors", "version"),

@@ -1,10 +1,12 @@
 """What can be done with a bundle on the command line: a cascade made by a recipe, no search."""
 
 import json
+import logging
 import os
 import re
 import shutil
 import signal
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +22,7 @@ import tiny_job
 from miaotui.bundle import BundlePredictor
 from miaotui.cli import app
 from miaotui.hardware import probe, usable_cores
+from miaotui.pipeline import OptimizeOptions, RowsOptions
 from tiny import save_tiny
 
 pytestmark = pytest.mark.integration
@@ -166,6 +169,26 @@ def test_a_pickled_predictor_opens_its_bundle_again(made: tuple[Path, Path, dict
 
 def _labels(predictor: BundlePredictor, texts: list[str]) -> list[str]:
     return [answer.label for answer in predictor(texts)]
+
+
+def test_the_callers_process_is_left_as_it_was(
+    made: tuple[Path, Path, dict], tmp_path: Path
+) -> None:
+    model, rows = made[0].parent / "model", made[1]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("engine: {name: onnxruntime}\n", encoding="utf-8")
+
+    def state() -> tuple[object, ...]:
+        own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+        return own, dict(os.environ), list(warnings.filters), logging.getLogger().level
+
+    before = state()
+    options = OptimizeOptions(
+        str(model), RowsOptions(rows), tmp_path / "out", recipe=recipe, cores=1
+    )
+    assert miaotui.optimize(options).quality.drop == 0
+    miaotui.load(tmp_path / "out")(["a quiet film"])
+    assert state() == before
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -1,7 +1,8 @@
 """Loads a model from a folder or a hub id; safetensors only, no code of the model's own."""
 
 import json
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,19 +149,19 @@ def load_transformers(source: Source, config: Any, task: type[Task], **replaced:
     """
     import transformers
 
-    _quiet()
     loader = getattr(transformers, f"AutoModelFor{task.architecture}")
     try:
-        module, info = loader.from_pretrained(
-            source.folder,
-            config=config if not replaced else None,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=bool(replaced),
-            **replaced,
-        )
+        with _quiet():
+            module, info = loader.from_pretrained(
+                source.folder,
+                config=config if not replaced else None,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=bool(replaced),
+                **replaced,
+            )
     except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{source.folder}: {reason}") from error
@@ -241,8 +242,8 @@ def save_model(model: Model, folder: Path) -> None:
     it."""
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model.module, PaddedModel):
-        _quiet()
-        model.module.module.save_pretrained(folder)  # type: ignore[operator]
+        with _quiet():
+            model.module.module.save_pretrained(folder)  # type: ignore[operator]
     else:
         encoder = model.encoder
         metadata = {"format": "pt", _TIES: json.dumps(ties(encoder))}
@@ -267,10 +268,17 @@ def _load_saved(folder: Path) -> Model:
     return Model(encoder.eval(), open_task(folder), encoder.shape.family, _precision(folder))
 
 
-def _quiet() -> None:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """transformers prints a bar and a table for each load; neither is for our users."""
-    from transformers.utils import logging as transformers_logging
+    from transformers.utils import logging as chatter
 
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    level, had_bar = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.disable_progress_bar()
+    chatter.set_verbosity_error()
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(level)
+        if had_bar:
+            chatter.enable_progress_bar()

@@ -10,6 +10,7 @@ from miaotui.pipeline.deliver import deliver
 from miaotui.pipeline.options import OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import nothing_left_of_a_refusal, prepare
 from miaotui.pipeline.recipes import given_recipe, measure_recipe
+from miaotui.process import process_as_found
 from miaotui.search.acceptance import answer, run_acceptance
 from miaotui.search.clock import Clock, News, Watch, silent
 from miaotui.search.frozen import frozen_outcome
@@ -19,9 +20,11 @@ from miaotui.search.run import SMALLEST_FOR_SURGERY, search
 __all__ = ["OptimizeOptions", "RowsOptions", "optimize"]
 
 
+@process_as_found()
 def optimize(options: OptimizeOptions, watch: Watch = silent) -> OptimizationResult:
     """Chooses, compresses, quantizes, runs and evaluates until the budget ends; writes the bundle
-    to `options.out` and returns what it found. Interrupted, the same call goes on."""
+    to `options.out` and returns what it found. Interrupted, the same call goes on. The process is
+    left as it was found."""
     check_out(options.out)
     with nothing_left_of_a_refusal(options):
         return _optimize(options, watch)

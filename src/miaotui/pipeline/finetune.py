@@ -27,6 +27,7 @@ from miaotui.models.load import (
     task_of,
 )
 from miaotui.models.model import Model
+from miaotui.process import process_as_found
 from miaotui.tasks import DEFAULT_TASK, TASKS, Task, task_named
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.outputs import Targets
@@ -54,6 +55,7 @@ class FineTuned:
     notes: tuple[str, ...] = ()
 
 
+@process_as_found()
 def finetune(  # noqa: PLR0913  (a verb's settings)
     model: str,
     data: Path,

@@ -12,6 +12,7 @@ from miaotui.hardware import limit_cores, probe
 from miaotui.measure.judge import judge_for
 from miaotui.pipeline.engine_speed import engine_speed
 from miaotui.predictor import Predictor
+from miaotui.process import process_as_found
 from miaotui.tasks.base import EncodedRows, encoded_rows
 
 _ROUNDS = 10
@@ -35,6 +36,7 @@ class Verified:
     metric: str | None = None
 
 
+@process_as_found()
 def verify(
     folder: Path, data: Path | None = None, columns: Columns | None = None, seed: int = 0
 ) -> Verified:
