@@ -6,7 +6,7 @@ missing. `model_dump_json` and `model_validate_json` round trip.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 SpeedMetric = Literal["throughput", "p50", "p99"]
 PointKind = Literal["free", "compressed", "recovered", "cascade", "rival", "original"]
@@ -132,6 +132,11 @@ class AcceptanceTest(_Frozen):
     passed: bool
 
 
+def _once_named(name: str, old: str) -> Any:
+    """A list that bundles of format 2 have under another name."""
+    return Field([], validation_alias=AliasChoices(name, old))
+
+
 class Details(_Frozen):
     """What the report shows beyond the headline."""
 
@@ -139,8 +144,8 @@ class Details(_Frozen):
     command: str | None = None
     environment: dict[str, Any] = {}
     splits: dict[str, int] = {}
-    configurations: list[TriedConfiguration] = []
-    speedup_steps: list[SpeedupStep] = []
+    configurations: list[TriedConfiguration] = _once_named("configurations", "front")
+    speedup_steps: list[SpeedupStep] = _once_named("speedup_steps", "ladder")
     layers: list[LayerKept] = []
     sensitivity: list[LayerSensitivity] = []
     latency_ms: LatencySamples = LatencySamples()
@@ -150,7 +155,7 @@ class Details(_Frozen):
     first_call_ms: float | None = None
     rival_drop: dict[str, float] = {}
     unavailable: dict[str, str] = {}
-    acceptance: list[AcceptanceTest] = []
+    acceptance: list[AcceptanceTest] = _once_named("acceptance", "gate")
     latency_table_error: float | None = None
 
 
