@@ -64,3 +64,17 @@ def test_an_unmeasured_or_unjudged_rival_is_not_the_best() -> None:
         unmeasured={"keeps_limit": True}, unjudged={"throughput_rows_per_s": 9, "keeps_limit": None}
     )
     assert best_rival(result, "throughput") is None
+
+
+def test_a_document_of_format_2_is_read_under_its_old_names() -> None:
+    """As `benchmarks/results` has them."""
+    whole = example_result().model_dump(mode="json")
+    details = whole["details"]
+    for new, old in (
+        ("configurations", "front"),
+        ("speedup_steps", "ladder"),
+        ("acceptance", "gate"),
+    ):
+        assert details[new]
+        details[old] = details.pop(new)
+    assert OptimizationResult.model_validate(whole) == example_result()
