@@ -187,7 +187,7 @@ def _budget_line(x: svg.Scale, limit: float | None) -> Markup:
     if limit is None:
         return Markup("")
     return svg.line(x(limit), 26, x(limit), 270, "budget") + svg.text(
-        x(limit) + 5, 264, f"limit {words.score(limit)}", "budget-name"
+        x(limit) + 5, 36, f"limit {words.score(limit)}", "budget-name"
     )
 
 
