@@ -72,7 +72,7 @@ def test_the_task_goes_from_rows_to_answers(package: Path, tmp_path: Path) -> No
     model, tuned, fast = save_tiny("bert", tmp_path / "tiny"), tmp_path / "model", tmp_path / "fast"
     task = ("--task", "star-rating")
     run(package, "finetune", model, "--data", rows, *task, "--epochs", 1, "--out", tuned)
-    limits = ("--max-drop", "5%", "--time-budget", "30s", "--json")
+    limits = ("--max-drop", "5%", "--time-budget", "60s", "--json")
     document = run(package, "optimize", tuned, "--data", rows, *task, *limits, "--out", fast)
     quality = json.loads(document)["quality"]
     assert quality["metric"] == "quadratic_kappa"

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 import miaotui
 import tiny_job
+from miaotui.budget import Budget
 from miaotui.bundle import BundlePredictor
 from miaotui.cli import app
 from miaotui.hardware import probe, usable_cores
@@ -184,7 +185,12 @@ def test_the_callers_process_is_left_as_it_was(
 
     before = state()
     options = OptimizeOptions(
-        str(model), RowsOptions(rows), tmp_path / "out", recipe=recipe, cores=1
+        str(model),
+        RowsOptions(rows),
+        tmp_path / "out",
+        Budget(time_budget_s=60),
+        recipe=recipe,
+        cores=1,
     )
     assert miaotui.optimize(options).quality.drop == 0
     miaotui.load(tmp_path / "out")(["a quiet film"])

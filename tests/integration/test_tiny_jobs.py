@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,17 @@ def test_a_model_that_cannot_be_exported_gives_the_torch_bundle(tmp_path: Path) 
     assert product.load(out)(["a quiet film"])[0].label in ("label 0", "label 1")
 
 
+def trials_in(work: Path) -> list[Path]:
+    return list((work / "trials").glob("[!.]*.json"))
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"it has not happened in {seconds} s"
+        time.sleep(0.05)
+
+
 def test_killed_ten_times_it_still_ends(tmp_path: Path) -> None:
     """Killed without warning at random moments, it goes on from the trials that had ended."""
     model, rows = job(tmp_path, "bert")
@@ -97,16 +109,20 @@ def test_killed_ten_times_it_still_ends(tmp_path: Path) -> None:
         *("--out", str(out), "--max-drop", "3%", *BUDGET, "--json"),
     ]
     draw, trials = random.Random(0), 0
-    for _ in range(10):
+    for round_ in range(10):
         running = subprocess.Popen(
             arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(draw.uniform(4, 8))
+        if round_ % 2:  # soon after a trial has ended, else at any moment
+            wait_until(lambda: len(trials_in(work)) > trials, 60)  # noqa: B023
+            time.sleep(draw.uniform(0, 1))
+        else:
+            time.sleep(draw.uniform(2, 5))
         assert running.poll() is None, "it ended before it was killed"
         running.send_signal(signal.SIGKILL)
         running.wait()
         assert not out.exists()
-        kept = [json.loads(p.read_text()) for p in (work / "trials").glob("*.json")]
+        kept = [json.loads(path.read_text()) for path in trials_in(work)]
         assert len(kept) >= trials, "a trial that had ended was lost"
         trials = len(kept)
     document = tiny_job.optimized(model, rows, out, "--max-drop", "3%", *BUDGET)
