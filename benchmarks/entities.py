@@ -1,11 +1,11 @@
-"""Entity recognition: fine-tunes a tagger of CoNLL-2003 and one of MSRA, optimizes each beside rivals.
+"""Entity recognition: taggers of CoNLL-2003 and of MSRA, fine-tuned, optimized, beside the rivals.
 
     python benchmarks/entities.py [--rows conll,msra] [--time-budget 20m] [--max-drop 1%]
 
-Rows and encoders come out of packages (packaged_entities.py). The validation part is what the search
-selects by, the test part what the answer is proved on. A run's document is kept whole, but for the
-latency of every single call, in results/entities-<rows>.json; a run that is there already is not
-repeated.
+Rows and encoders come out of packages (packaged_entities.py). The validation part is what the
+search selects by, the test part what the answer is proved on. A run's document is kept whole, but
+for the latency of every single call, in results/entities-<rows>.json; a run that is there already
+is not repeated.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from packaged import RESULTS, conditions, document, write_result
 from packaged_entities import write_all
 
 WORK = Path("bench-work") / "entities"
-EPOCHS = {"conll": 3, "msra": 1}
+EPOCHS = {"conll": 2, "msra": 1}
 
 
 def main() -> None:

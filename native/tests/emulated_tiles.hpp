@@ -55,9 +55,14 @@ inline void store(int tile, void* base, std::ptrdiff_t stride) {
 }
 
 // Arithmetic between registers, which no sanitizer needs to watch: watched, it would take most of the
-// tests' time. Loads and stores, which may leave their buffers, are watched.
+// tests' time, as it would without vectors. Loads and stores, which may leave their buffers, are
+// watched.
 #define MIAOTUI_UNWATCHED \
   __attribute__((no_sanitize("address"), no_sanitize("thread"), no_sanitize("undefined")))
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("O3")
+#endif
 
 // sums[m][n] += a[m][4k + i] (unsigned) * b[k][4n + i] (signed).
 MIAOTUI_UNWATCHED inline void multiply(int sums, int a, int b) {
@@ -98,6 +103,9 @@ MIAOTUI_UNWATCHED inline void multiply_halves(int sums, int a, int b) {
 }
 
 #undef MIAOTUI_UNWATCHED
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
 
 inline void zero(int tile) { std::memset(configured().bytes[tile], 0, kTileRows * kRowBytes); }
 

@@ -58,7 +58,7 @@ run() {
   for build in "${builds[@]}"; do wait "$build"; done
   "$compiler" -fsanitize="$sanitizer" -pthread "${objects[@]}" -o "$work/$name"
   echo "$sanitizer: $name"
-  "$work/$name"
+  "$work/$name" $([ "$sanitizer" = thread ] && echo threads)
 }
 
 if [ "$(uname -m)" = x86_64 ]; then
