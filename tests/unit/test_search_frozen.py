@@ -11,7 +11,7 @@ from miaotui.engines.torch import TorchEngine
 from miaotui.models.latency_table import LatencyTable
 from miaotui.recipe import Recipe
 from miaotui.search.frozen import frozen_outcome
-from miaotui.search.run import Outcome
+from miaotui.search.outcome import Outcome
 from miaotui.search.sensitivity import Sensitivity
 from miaotui.search.trials import Trial, TrialStore
 

@@ -1,5 +1,6 @@
 """The main job: from a model and rows to the fastest measured bundle that keeps the limit."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -7,24 +8,29 @@ from miaotui.bundle import check_out
 from miaotui.hardware import probe
 from miaotui.measure.result import OptimizationResult
 from miaotui.pipeline.deliver import deliver
-from miaotui.pipeline.options import OptimizeOptions, RowsOptions
-from miaotui.pipeline.prepare import nothing_left_of_a_refusal, prepare
+from miaotui.pipeline.options import SMALLEST_FOR_SURGERY, OptimizeOptions, RowsOptions
+from miaotui.pipeline.prepare import Prepared, nothing_left_of_a_refusal, prepare
 from miaotui.pipeline.recipes import given_recipe, measure_recipe
 from miaotui.process import process_as_found
 from miaotui.search.acceptance import answer, run_acceptance
+from miaotui.search.cascades import cascades
+from miaotui.search.choice import choose, quantize
 from miaotui.search.clock import Clock, News, Watch, silent
+from miaotui.search.compression import compress
 from miaotui.search.frozen import frozen_outcome
+from miaotui.search.outcome import Outcome, settled
 from miaotui.search.planner import tried_unasked, usable_engines
-from miaotui.search.run import SMALLEST_FOR_SURGERY, search
+from miaotui.search.state import SearchState
+from miaotui.search.trials import TrialStore
 
 __all__ = ["OptimizeOptions", "RowsOptions", "optimize"]
 
 
 @process_as_found()
 def optimize(options: OptimizeOptions, watch: Watch = silent) -> OptimizationResult:
-    """Chooses, compresses, quantizes, runs and evaluates until the budget ends; writes the bundle
-    to `options.out` and returns what it found. Interrupted, the same call goes on. The process is
-    left as it was found."""
+    """Chooses, quantizes, compresses, puts in front and evaluates until the budget ends; writes the
+    bundle to `options.out` and returns what it found. Interrupted, the same call goes on. The
+    process is left as it was found."""
     check_out(options.out)
     with nothing_left_of_a_refusal(options):
         return _optimize(options, watch)
@@ -34,30 +40,51 @@ def _optimize(options: OptimizeOptions, watch: Watch) -> OptimizationResult:
     clock = Clock(options.budget.time_budget_s)
     engines = usable_engines(probe(), options.engines)
     recipe = None if options.recipe is None else given_recipe(options.recipe, engines)
-    prepared = prepare(options)
-    context, budget = prepared.context, options.budget
+    job = prepare(options)
     if recipe is not None:
-        find = partial(measure_recipe, recipe, context, engines, budget, clock, watch)
+        find = partial(measure_recipe, recipe, job.context, engines, options.budget, clock, watch)
     else:
-        surgery = not options.keep_shapes and len(prepared.splits.test) >= SMALLEST_FOR_SURGERY
         engines = engines if options.engines else tried_unasked(engines)
-        find = partial(search, context, budget, engines, clock, watch, surgery)
-    asked = asdict(budget) | {
+        find = partial(_search, options, job, engines, clock, watch)
+    asked = asdict(options.budget) | {
         "engines": engines,
         "keep_shapes": options.keep_shapes,
         "recipe": None if recipe is None else recipe.key,
         "time_budget_s": None,
     }
-    outcome = frozen_outcome(context, asked, find)
-    prepared = prepared.with_latency(outcome.latency)
-    test = prepared.test()
-    watch(
-        News(
-            "acceptance test",
-            f"{len(outcome.candidates)} candidates on the test rows",
-            "",
-            clock.left_s,
-        )
-    )
-    tested = run_acceptance(prepared.context, outcome.candidates, test, budget)
-    return deliver(options, prepared, outcome, tested, answer(tested), test, clock, watch)
+    outcome = frozen_outcome(job.context, asked, find)
+    return _evaluate(options, job, outcome, clock, watch)
+
+
+def _search(
+    options: OptimizeOptions, job: Prepared, engines: Sequence[str], clock: Clock, watch: Watch
+) -> Outcome:
+    """Each step tries recipes until its share of the time is used and leaves in `state` what it
+    measured; what an interrupted run measured is not measured again."""
+    store = TrialStore(job.context.work / "trials", job.context.fingerprint)
+    state = SearchState(job.context, options.budget, store, clock, watch)
+    original = choose(state, engines)
+    runtime = quantize(state, original)
+    if _may_shrink(options, job):
+        small = compress(state, runtime)
+        if small is not None:
+            cascades(state, small)
+    return settled(state, original)
+
+
+def _may_shrink(options: OptimizeOptions, job: Prepared) -> bool:
+    enough = len(job.splits.test) >= SMALLEST_FOR_SURGERY
+    asked = not options.keep_shapes and options.budget.max_drop > 0
+    return asked and enough and job.context.model.can_shrink
+
+
+def _evaluate(
+    options: OptimizeOptions, job: Prepared, outcome: Outcome, clock: Clock, watch: Watch
+) -> OptimizationResult:
+    """The candidates on the test rows, then the answer beside its rivals, and the bundle."""
+    job = job.with_latency(outcome.latency)
+    test = job.test()
+    count = f"{len(outcome.candidates)} candidates on the test rows"
+    watch(News("acceptance test", count, "", clock.left_s))
+    tested = run_acceptance(job.context, outcome.candidates, test, options.budget)
+    return deliver(options, job, outcome, tested, answer(tested), test, clock, watch)

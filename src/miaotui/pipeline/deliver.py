@@ -24,7 +24,7 @@ from miaotui.report.page import write_report
 from miaotui.search.acceptance import Tested
 from miaotui.search.build import built, folder_bytes, open_recipe
 from miaotui.search.clock import Clock, Watch
-from miaotui.search.run import Outcome
+from miaotui.search.outcome import Outcome
 from miaotui.tasks.saved import save_task
 from miaotui.version import __version__
 

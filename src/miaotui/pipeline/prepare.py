@@ -30,10 +30,9 @@ from miaotui.models.latency_table import LatencyTable
 from miaotui.models.load import Source, find_model, load_model
 from miaotui.models.model import Calibration, Model
 from miaotui.pipeline.affordable import affordable_splits
-from miaotui.pipeline.options import OptimizeOptions
+from miaotui.pipeline.options import SMALLEST_FOR_SURGERY, OptimizeOptions
 from miaotui.search.build import build_and_open
 from miaotui.search.context import Context
-from miaotui.search.run import SMALLEST_FOR_SURGERY
 from miaotui.tasks import Task, task_named
 from miaotui.tasks.base import EncodedRows, joined
 from miaotui.tasks.outputs import one_a_row

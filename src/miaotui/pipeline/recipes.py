@@ -12,8 +12,8 @@ from miaotui.search.clock import Clock, News, Watch
 from miaotui.search.context import Context
 from miaotui.search.evaluate import Effort, evaluate
 from miaotui.search.latency import stored_table
+from miaotui.search.outcome import Outcome
 from miaotui.search.planner import float_recipes, original_recipe
-from miaotui.search.run import Outcome
 from miaotui.search.trials import Origin, Trial, TrialStore
 
 _TABLE_S, _SHORTEST_S = 60.0, 20.0

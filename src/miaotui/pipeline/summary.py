@@ -31,8 +31,8 @@ from miaotui.pipeline.prove import Proof
 from miaotui.recipe import Recipe, is_training
 from miaotui.search.acceptance import Tested, keeps
 from miaotui.search.candidates import fits_memory
+from miaotui.search.outcome import Outcome
 from miaotui.search.planner import float_recipes
-from miaotui.search.run import Outcome
 from miaotui.search.trials import Trial
 
 _CALLS_SHOWN = 2000

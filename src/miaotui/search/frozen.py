@@ -8,7 +8,7 @@ from typing import Any
 
 from miaotui.models.latency_table import LatencyTable
 from miaotui.search.context import Context, write_json
-from miaotui.search.run import Outcome
+from miaotui.search.outcome import Outcome
 from miaotui.search.sensitivity import Sensitivity
 from miaotui.search.trials import Trial, TrialStore
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from miaotui.budget import Objective
+from miaotui.recipe import Recipe
 from miaotui.search import planner
 from miaotui.search.candidates import allowed
 from miaotui.search.sensitivity import can_fall_back, layer_sensitivity, with_fallback
@@ -17,9 +18,9 @@ _REFINED, _FLOAT_MOVES, _SIDE_BY_SIDE, _NEAR = 2, 2, 4, 1.6
 _FIRST_SHARE, _REFINED_SHARE, _FALLBACK_SHARE = 0.35, 0.4, 0.45
 
 
-def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
-    """The original as it comes, then every engine and precision, then layouts and threads for the
-    best of them and for the best float one (the baseline)."""
+def choose(state: SearchState, engines: Sequence[str]) -> Trial:
+    """The original as it comes, which is returned, then every engine and precision, then layouts
+    and threads for the best of them and for the best float one (the baseline)."""
     original, *moves = planner.first_moves(state.context, engines)
     first = state.try_(_STAGE, original, "free")
     for recipe in moves:
@@ -30,6 +31,12 @@ def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
     for trial in [t for t in state.leading("free") if t.recipe.is_float][:1]:
         _refine(state, trial, most=_FLOAT_MOVES)
     time_side_by_side(state, state.leading("free")[:_SIDE_BY_SIDE])
+    return first
+
+
+def quantize(state: SearchState, original: Trial) -> Recipe:
+    """Other calibrators in the leading runtime, the same in float, and where int8 loses too much
+    its most sensitive layers in float. Returns the runtime that leads then."""
     leading = state.leading("free")[:1]
     for recipe in planner.quantized_otherwise(leading[0].recipe) if leading else ():
         if state.has_time(_REFINED_SHARE):
@@ -40,7 +47,8 @@ def free_moves(state: SearchState, engines: Sequence[str]) -> Trial:
             state.try_(_STAGE, recipe, "free")
     if state.context.model.can_shrink and state.budget.max_drop > 0:
         _fall_back(state)
-    return first
+    leading = state.leading("free")[:1]
+    return (leading[0] if leading else original).recipe
 
 
 def _different(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
