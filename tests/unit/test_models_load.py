@@ -6,15 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from miaotui.engines.layouts import Padded
+from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.errors import ModelError
 from miaotui.models.load import find_model, load_config, load_model, longest_row, save_model
-from miaotui.models.model import Model
+from miaotui.models.model import Calibration, Model
+from miaotui.models.precision import Kind
+from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.problems import Problem
-from tiny import MAX_TOKENS, UNKNOWN, save_tiny, tiny_model
+from miaotui.techniques.int8_dynamic import Int8Dynamic
+from miaotui.techniques.int8_static import Int8Static
+from tiny import MAX_TOKENS, UNKNOWN, random_rows, save_tiny, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +255,25 @@ def test_a_chinese_model_loads(tmp_path: Path) -> None:
     model = tiny_model("bert", tmp_path, chinese=True)
 
     assert model.task.encode(["这部电影"]).lengths.tolist() == [6]
+
+
+@pytest.mark.parametrize("family", ["bert", UNKNOWN])
+def test_a_saved_int8_model_opens_as_itself(family: str, tmp_path: Path) -> None:
+    model = tiny_model(family, tmp_path / "model")
+    rows = random_rows([5, 9, 12, 7])
+    calibration = Calibration(rows, one_a_row(np.array([0, 1, 0, 1])))
+    step = Int8Dynamic() if family == UNKNOWN else Int8Static(calibrator="minmax")
+    quantized = step.prepare(model, calibration)
+    assert quantized.precision.kinds & {Kind.INT8_STATIC, Kind.INT8_DYNAMIC}
+    save_model(quantized, tmp_path / "saved")
+
+    opened = load(tmp_path / "saved")
+
+    assert opened.precision == quantized.precision
+    answers = []
+    for i, each in enumerate((quantized, opened)):
+        engine = OnnxRuntimeEngine(layout=Padded(batch=2))
+        engine.build(each, calibration, tmp_path / str(i))
+        with engine.open(tmp_path / str(i), 1) as session:
+            answers.append(session.run(rows).values)
+    np.testing.assert_array_equal(*answers)
