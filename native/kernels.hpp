@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "network.hpp"
+#include "processor.hpp"
 #include "team.hpp"
 
 namespace miaotui {

@@ -245,8 +245,7 @@ static bool tiles_are_allowed() {
   return true;
 #else
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
-  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") &&
-         __builtin_cpu_supports("amx-bf16") &&
+  return processor().amx &&
          syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #endif
 }

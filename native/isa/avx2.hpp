@@ -17,6 +17,4 @@ static inline void store_codes(std::uint8_t* to, Floats v) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(words, words));
 }
 
-static inline bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
+static inline bool has_avx2() { return processor().avx2; }

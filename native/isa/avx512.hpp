@@ -32,8 +32,4 @@ static inline void store_codes(std::uint8_t* to, Floats v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtusepi32_epi8(whole));
 }
 
-static inline bool has_avx512_vnni() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vnni");
-}
+static inline bool has_avx512_vnni() { return processor().avx512_vnni; }

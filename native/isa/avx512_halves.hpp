@@ -28,5 +28,5 @@ static inline void store_halves(std::uint16_t* to, Floats v) {
 }
 
 static inline bool has_avx512_bf16() {
-  return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16");
+  return processor().avx512_bf16;
 }

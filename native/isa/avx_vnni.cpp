@@ -39,9 +39,9 @@ static inline Ints multiply_add(Ints sum, Fours four, Codes codes) {
 
 static bool runs_here() {
 #if defined(MIAOTUI_EMULATED_AVX_VNNI)
-  return has_avx2() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+  return has_avx2() && processor().avx512_vnni;
 #else
-  return has_avx2() && __builtin_cpu_supports("avxvnni");
+  return processor().avx_vnni;
 #endif
 }
 

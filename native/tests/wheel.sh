@@ -20,6 +20,7 @@ write_rows(work / "rows.csv", save_tiny("bert", work / "encoder"), 1000)
 PYTHON
 
 .venv/bin/python -m venv "$work/venv"
+built="$PWD/.venv/bin/python"
 constraints="$PWD/constraints.txt"
 dist="$PWD/dist"
 cd "$work"
@@ -29,6 +30,12 @@ CC=/nowhere CXX=/nowhere venv/bin/python -m pip install --disable-pip-version-ch
 miaotui() { env -i HOME="$work" PATH="$work/venv/bin" HF_HUB_OFFLINE=1 miaotui "$@"; }
 miaotui probe | tee probe.txt
 grep -q "engines.native  *available" probe.txt
+kernels() { "$1" -c 'import miaotui_native; print(*miaotui_native.kernels_here())'; }
+if [ "$(kernels venv/bin/python)" != "$(kernels "$built")" ]; then
+  echo "the wheel has other kernels than what was built here: $(kernels venv/bin/python);" \
+    "here: $(kernels "$built")" >&2
+  exit 1
+fi
 miaotui finetune encoder --data rows.csv --epochs 1 --out model
 miaotui optimize model --data rows.csv --max-drop 5% --time-budget 60s --engines native --out fast
 miaotui bench fast
