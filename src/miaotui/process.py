@@ -71,7 +71,8 @@ def _torch() -> Iterator[None]:
 
 
 def _cores() -> Iterator[None]:
-    """The system keeps them thread by thread; threads that are new get those of the caller."""
+    """The system keeps them thread by thread; where the caller's were limited, threads that are new
+    get those of the caller too. Otherwise no thread is touched: an engine pins its own."""
     if not hasattr(os, "sched_getaffinity"):
         yield
         return
@@ -80,12 +81,17 @@ def _cores() -> Iterator[None]:
     try:
         yield
     finally:
-        os.sched_setaffinity(0, own)
-        for thread in psutil.Process().threads():
-            try:
-                os.sched_setaffinity(thread.id, before.get(thread.id) or own)
-            except ProcessLookupError:  # it has ended since
-                continue
+        if os.sched_getaffinity(0) != own:
+            _put_back(own, before)
+
+
+def _put_back(own: set[int], before: dict[int, set[int] | None]) -> None:
+    os.sched_setaffinity(0, own)
+    for thread in psutil.Process().threads():
+        try:
+            os.sched_setaffinity(thread.id, before.get(thread.id) or own)
+        except ProcessLookupError:  # it has ended since
+            continue
 
 
 def _cores_of(thread: int) -> set[int] | None:

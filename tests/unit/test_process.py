@@ -85,3 +85,23 @@ def test_cores_of_every_thread_are_put_back() -> None:
     thread.join()
     assert os.sched_getaffinity(0) == before
     assert told == [before]
+
+
+@needs_affinity
+def test_a_thread_that_an_engine_pinned_stays_so() -> None:
+    one = {min(os.sched_getaffinity(0))}
+    pinned, end, told = threading.Event(), threading.Event(), []
+
+    def pin() -> None:
+        os.sched_setaffinity(0, one)
+        pinned.set()
+        end.wait()
+        told.append(os.sched_getaffinity(0))
+
+    with process_as_found():
+        thread = threading.Thread(target=pin)
+        thread.start()
+        pinned.wait()
+    end.set()
+    thread.join()
+    assert told == [one]
