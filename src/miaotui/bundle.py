@@ -60,6 +60,15 @@ class Bundle:
         path = self.folder / GOLDEN_FILE
         return _read_golden(path) if path.exists() else None
 
+    def outside(self, path: Path) -> Path:
+        """The path itself; one inside the bundle, which then could not be opened, is refused."""
+        if path.resolve().is_relative_to(self.folder.resolve()):
+            raise OutputError(
+                f"{path} lies inside the bundle, which holds only what was written with it; give "
+                "another --out"
+            )
+        return path
+
     def differences(self, machine: Machine) -> list[str]:
         """What here is not as where it was measured: another instruction set or engine version."""
         made = self.manifest["environment"]

@@ -309,7 +309,7 @@ def report(
 
     found = read_bundle(bundle)
     text = (found.folder / "result.json").read_text(encoding="utf-8")
-    target = out or Path(f"{found.folder.name}-report.html")
+    target = found.outside(out or Path(f"{found.folder.resolve().name}-report.html"))
     sys.stdout.write(f"{write_report(OptimizationResult.model_validate_json(text), target)}\n")
 
 

@@ -217,6 +217,10 @@ def test_show_report_and_export(made: tuple[Path, Path, dict], tmp_path: Path) -
     page = tmp_path / "page.html"
     assert run("report", bundle, "--out", page).stdout.strip() == str(page)
     assert "cascade" in page.read_text(encoding="utf-8")
+    for verb in (("report", bundle), ("export", bundle, "--to", "onnx")):
+        inside = run(*verb, "--out", bundle / "more", status=2).stderr
+        assert "lies inside the bundle" in inside
+    assert not (bundle / "more").exists()
     done = run("export", bundle, "--to", "onnx", "--out", tmp_path / "plain.onnx")
     assert "last stage of the cascade" in done.stderr
     assert (

@@ -32,6 +32,7 @@ def export(folder: Path, to: str, out: Path) -> str:
     if to != "onnx":
         raise RecipeError(f"cannot export to {to}; formats: onnx")
     bundle = read_bundle(folder)
+    bundle.outside(out)
     model = plain(_graph(bundle), open_task(bundle.folder).reads_tokens)
     onnx.checker.check_model(model)
     try:
