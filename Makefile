@@ -11,10 +11,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check sanitize fuzz wheels bench clean
+.PHONY: help setup demo test check sanitize aarch64 fuzz wheels bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv and install everything, at the pinned versions
 
@@ -63,6 +63,9 @@ check: $(READY)  ## lint, formatting, types, and the architecture's rules
 
 sanitize:  ## run the native engine's own tests under the address, undefined and thread sanitizers
 	bash native/tests/sanitize.sh
+
+aarch64:  ## run the native engine's own tests for aarch64 under emulation (needs qemu-user)
+	bash native/tests/aarch64.sh
 
 fuzz: $(READY)  ## feed the native engine spoilt files and random tokenizers for SECONDS (600)
 	bash native/tests/fuzz.sh $(SECONDS)

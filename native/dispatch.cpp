@@ -15,6 +15,8 @@ const Kernels* const kBestFirst[] = {
     &kAvx512Vnni,
     &kAvxVnni,
     &kAvx2,
+#elif defined(__aarch64__)
+    &kNeonDot,
 #endif
     &kPortable,
 };

@@ -18,6 +18,6 @@ struct Kernels {
   bool half_attention;  // in bf16 it costs less than in floats
 };
 
-extern const Kernels kAmx, kAvx512Bf16, kAvx512Vnni, kAvxVnni, kAvx2, kPortable;
+extern const Kernels kAmx, kAvx512Bf16, kAvx512Vnni, kAvxVnni, kAvx2, kNeonDot, kPortable;
 
 }  // namespace miaotui

@@ -33,9 +33,10 @@ enum class HeadKind : int { tanh, gelu, relu, linear, none };
 enum class Format : int { fp32, bf16, int8 };
 
 // Weights are packed in panels of so many columns; an int8 panel's depth is a multiple of
-// `depth_step`, at most kColumns, a bf16 panel's of half that.
+// `depth_step`, at most kColumns, a bf16 panel's of half that. `code_shift` is what the kernel takes
+// from each code of a row before it multiplies.
 struct Panels {
-  int columns, depth_step;
+  int columns, depth_step, code_shift = 0;
 };
 
 // y = x W + b, packed in panels of as many columns as a kernel takes at once.

@@ -63,7 +63,7 @@ PackedLinear::PackedLinear(const PlainLinear& plain, Panels panels, Spread outpu
   switch (plain.format) {
     case Format::int8:
       view_.depth = rounded_up(depth, panels.depth_step);
-      pack_codes(plain, panel, outputs, inputs, factor);
+      pack_codes(plain, panels, outputs, inputs, factor);
       break;
     case Format::bf16:
       view_.depth = rounded_up(depth, panels.depth_step / 2);
@@ -76,8 +76,9 @@ PackedLinear::PackedLinear(const PlainLinear& plain, Panels panels, Spread outpu
   }
 }
 
-void PackedLinear::pack_codes(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
+void PackedLinear::pack_codes(const PlainLinear& plain, Panels panels, Spread outputs, Spread inputs,
                               float factor) {
+  const int panel = panels.columns;
   if (plain.input_high > plain.input_low) {
     const float low = std::min(plain.input_low, 0.0f), high = std::max(plain.input_high, 0.0f);
     view_.input_scale = (high - low) / 255.0f;
@@ -101,7 +102,7 @@ void PackedLinear::pack_codes(const PlainLinear& plain, int panel, Spread output
       sum += from[i];
     }
     scales_[column] = plain.scales[o] * factor;
-    offsets_[column] = -sum * view_.input_zero;
+    offsets_[column] = sum * (panels.code_shift - view_.input_zero);
   }
   view_.weights = codes_.get();
   view_.scales = scales_.get();

@@ -42,7 +42,7 @@ class PackedLinear {
   const LinearView& view() const { return view_; }
 
  private:
-  void pack_codes(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
+  void pack_codes(const PlainLinear& plain, Panels panels, Spread outputs, Spread inputs,
                   float factor);
   void pack_halves(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
                    float factor);

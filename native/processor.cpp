@@ -4,6 +4,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 namespace miaotui {
@@ -36,6 +38,15 @@ static Processor asked() {
   found.avx512_vnni = found.avx512 && bit(features.ecx, 11);
   found.avx512_bf16 = found.avx512_vnni && bit(more.eax, 5);
   found.amx = tiles && bit(features.edx, 22) && bit(features.edx, 24) && bit(features.edx, 25);
+  return found;
+}
+
+#elif defined(__aarch64__) && defined(__linux__)
+
+static Processor asked() {
+  constexpr unsigned long kDotProducts = 1ul << 20;  // ASIMDDP
+  Processor found;
+  found.neon_dot = (getauxval(AT_HWCAP) & kDotProducts) != 0;
   return found;
 }
 

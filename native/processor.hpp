@@ -10,6 +10,7 @@ struct Processor {
   bool avx512_vnni = false;
   bool avx512_bf16 = false;
   bool amx = false;  // tiles, int8 and bf16
+  bool neon_dot = false;  // SDOT
 };
 
 const Processor& processor();

@@ -269,16 +269,28 @@ void test_refusals(Encoder& encoder, const std::string& name) {
   expect(refused(long_row, zeros, {0, kPositions - 1}), name + ": too long a row");
 }
 
+std::string names_here() {
+  std::string names;
+  for (const std::string& isa : kernels_here()) names += " " + isa;
+  return names;
+}
+
 }  // namespace
 
-// With an argument only what threads do together, which is enough for the thread sanitizer.
-int main(int arguments, char**) {
+// With `threads` only what threads do together, which is enough for the thread sanitizer; with
+// `kernels` only whether all instruction sets agree.
+int main(int arguments, char** given) {
   int tested = 0;
-  const bool whole = arguments < 2;
+  const std::string only = arguments > 1 ? given[1] : "";
+  const bool whole = only.empty();
   for (const Format format : {Format::fp32, Format::bf16, Format::int8})
     for (const auto& [hidden, head_dim] : {std::pair{32, 8}, {72, 32}, {129, 43}})
       for (const float key_bias : {0.0f, 12.0f})
-        if (whole) test_paths_agree(hidden, head_dim, format, key_bias);
+        if (only != "threads") test_paths_agree(hidden, head_dim, format, key_bias);
+  if (only == "kernels") {
+    std::printf("all agree:%s\n", names_here().c_str());
+    return 0;
+  }
   for (const std::string& isa : kernels_here())
     for (const auto& [format, format_name] :
          {std::pair{Format::fp32, " fp32 "}, {Format::bf16, " bf16 "}, {Format::int8, " int8 "}})
@@ -309,7 +321,5 @@ int main(int arguments, char**) {
       test_same_bits(*encoder, isa + " scores beyond an exponential");
       ++tested;
     }
-  std::string here;
-  for (const std::string& isa : kernels_here()) here += " " + isa;
-  std::printf("%d networks passed:%s\n", tested, here.c_str());
+  std::printf("%d networks passed:%s\n", tested, names_here().c_str());
 }

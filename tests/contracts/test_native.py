@@ -2,6 +2,7 @@
 the same bits whatever stands beside a row, and errors instead of crashes."""
 
 import json
+import platform
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,7 +36,8 @@ from miaotui.tasks.base import EncodedRows, encoded_rows
 from miaotui.techniques import BFloat16, Int8Dynamic, Int8Static
 from tiny import PLAIN, TYPED, UNKNOWN, hf_logits, random_rows, tiny_model
 
-ISAS = ("amx", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx2", "portable")
+X86_ISAS = ("amx", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx2")
+ISAS = (*(X86_ISAS if platform.machine() == "x86_64" else ("neon_dot",)), "portable")
 LENGTHS = (7, 1, 23, 40, 2, 23, 64, 12, 17, 16, 31, 33)
 ROWS = random_rows(LENGTHS)
 UNEVEN = (

@@ -29,7 +29,7 @@ HEADER_FILE = "native.json"
 TENSORS_FILE = "native.safetensors"
 ISA_VARIABLE = "MIAOTUI_ISA"
 """Forces lesser kernels than the best that run here, for tests and benchmarks: amx,
-avx512_bf16, avx512_vnni, avx_vnni, avx2 or portable."""
+avx512_bf16, avx512_vnni, avx_vnni, avx2, neon_dot or portable."""
 _WORDS = "embeddings.words.weight"
 _READOUTS = {Readout.FIRST: "first", Readout.MEAN: "mean", Readout.TOKENS: "every"}
 _INT8 = frozenset({Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
