@@ -20,7 +20,6 @@ from miaotui.engines.base import RowRunner
 from miaotui.errors import (
     BundleError,
     EngineUnavailable,
-    MiaotuiError,
     ModelError,
     OutputError,
 )
@@ -256,12 +255,8 @@ def open_bundle(bundle: Bundle, cores: int | None = None, detailed: bool = False
         if reason is not None:
             raise EngineUnavailable(f"{bundle.folder} runs on {each.name}: {reason}; install it")
     usable = min(cores or bundle.manifest["environment"]["cores"], machine.cores)
-    session = open_stages(engine, bundle.folder, usable)
-    try:
-        session.warm_up(min(longest_row(bundle.manifest), task.max_tokens))
-    except MiaotuiError:
-        session.close()
-        raise
+    longest = min(longest_row(bundle.manifest), task.max_tokens)
+    session = open_stages(engine, bundle.folder, usable).warmed_up(longest)
     shown = task.detailed() if detailed else task
     reopen = (str(bundle.folder.absolute()), cores, detailed)
     return BundlePredictor(shown, session, bundle.differences(machine), reopen)

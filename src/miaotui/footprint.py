@@ -19,10 +19,10 @@ def served_bytes(facts: str, rows: str) -> int:
     """Opens what lies in a folder and answers the rows of a safetensors file."""
     given, arrays = json.loads(facts), load_file(rows)
     engine = engine_adapter.validate_python(given["engine"])
-    runner = open_stages(engine, Path(given["folder"]), given["cores"])
-    runner.warm_up(given["longest_row"])
-    runner.run(rows_from_arrays(arrays))
-    return peak_memory_bytes()
+    opened = open_stages(engine, Path(given["folder"]), given["cores"])
+    with opened.warmed_up(given["longest_row"]) as runner:
+        runner.run(rows_from_arrays(arrays))
+        return peak_memory_bytes()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, ClassVar, cast
 
 from miaotui import errors
 from miaotui.data.inputs import Text, Words
@@ -29,7 +29,6 @@ from miaotui.tasks.task import Answer
 
 ATTEMPTS = 3
 """Processes that the same texts may cost before they are given up."""
-_CHILD = (sys.executable, "-P", "-m", "miaotui.worker_process")
 _LEAST_TEXTS = 16
 """Fewer are not worth another process."""
 _END_S = 5.0
@@ -43,11 +42,17 @@ class Workers(Answerer):
     context, it is closed at the end, and killed where an error or Ctrl-C ends it.
     """
 
+    command: ClassVar[tuple[str, ...]] = (sys.executable, "-P", "-m", "miaotui.worker_process")
+    """What a process is started by; the bundle, its cores and `detailed` follow."""
+
     def __init__(
         self, folder: str | Path, workers: int, cores: int | None = None, detailed: bool = False
     ) -> None:
         shares = _shares(usable_core_numbers(cores), workers)
-        self._processes = [_Process(Path(folder), share, detailed) for share in shares]
+        bundle, more = str(Path(folder).absolute()), ("detailed",) if detailed else ()
+        self._processes = [
+            _Process((*self.command, bundle, ",".join(map(str, share)), *more)) for share in shares
+        ]
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(workers, "miaotui-worker")
         self._closed = False
@@ -164,10 +169,8 @@ class _Died(Exception):  # noqa: N818  (it is caught where it is raised, and rea
 class _Process:
     """One child: started at once, ready when it says so, started again where it died."""
 
-    def __init__(self, folder: Path, cores: Sequence[int], detailed: bool) -> None:
-        numbers = ",".join(map(str, cores))
-        more = ("detailed",) if detailed else ()
-        self._command = [*_CHILD, str(folder.absolute()), numbers, *more]
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
         self.drift: Drift | None = None
         self._task: type[Task] = DEFAULT_TASK
         self.start()

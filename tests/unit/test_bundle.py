@@ -8,15 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import openvino
 import pytest
 
 import tiny_encoder
 from miaotui.bundle import MANIFEST_FILE, Bundle, open_bundle, read_bundle, write_bundle
-from miaotui.engines.onnxruntime import OnnxRuntimeEngine
-from miaotui.errors import BundleError, EngineFailed, OutputError
+from miaotui.cascade import ENGINE_FOLDER
+from miaotui.engines.openvino import OpenVinoEngine
+from miaotui.errors import BundleError, OutputError
 from miaotui.hardware import probe
 from miaotui.tasks.saved import save_task
-from tiny_runner import Noted
 
 
 def fill(folder: Path) -> Mapping[str, Any]:
@@ -55,36 +57,32 @@ def test_round_trip(bundle: Path) -> None:
 def test_a_bundle_is_warm_when_it_is_open(
     known: dict[str, int], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = Noted()
-    monkeypatch.setattr("miaotui.bundle.open_stages", lambda *_: runner)
+    lengths: list[int] = []
+    infer = openvino.InferRequest.infer
 
-    open_bundle(made_by(tmp_path, {"lengths": {"3": 9, "12": 1}} | known))
+    def noted(request: openvino.InferRequest, inputs: dict[str, np.ndarray], **given: bool) -> None:
+        lengths.append(inputs["ids"].shape[1])
+        infer(request, inputs, **given)
 
-    assert runner.calls == [f"warm up {expected}"]
+    monkeypatch.setattr(openvino.InferRequest, "infer", noted)
+    bundle = made_by(tmp_path, {"lengths": {"3": 9, "12": 1}} | known)
 
-
-def test_a_bundle_that_cannot_be_warmed_up_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runner = Noted(EngineFailed("no such shape"))
-    monkeypatch.setattr("miaotui.bundle.open_stages", lambda *_: runner)
-
-    with pytest.raises(EngineFailed, match="no such shape"):
-        open_bundle(made_by(tmp_path, {"longest_row": 9}))
-
-    assert runner.calls == ["warm up 9", "close"]
+    with open_bundle(bundle):
+        assert max(lengths) == expected
 
 
 def made_by(folder: Path, facts: dict[str, Any]) -> Bundle:
-    """A bundle of a task alone, with what its maker knew of rows."""
+    """A bundle with what its maker knew of rows."""
+    model, engine = tiny_encoder.model(1), OpenVinoEngine()
 
-    def task(draft: Path) -> dict[str, Any]:
-        save_task(tiny_encoder.model(1).task, draft)
+    def filled(draft: Path) -> dict[str, Any]:
+        save_task(model.task, draft)
+        (draft / ENGINE_FOLDER).mkdir()
+        engine.build(model, None, draft / ENGINE_FOLDER)
         environment = asdict(probe()) | {"instruction_set": probe().instruction_set, "cores": 1}
-        engine = OnnxRuntimeEngine().model_dump(mode="json")
-        return {"engine": engine, "environment": environment} | facts
+        return {"engine": engine.model_dump(mode="json"), "environment": environment} | facts
 
-    return read_bundle(write_bundle(folder / "fast", task))
+    return read_bundle(write_bundle(folder / "fast", filled))
 
 
 def test_a_second_write_replaces_the_first_whole(bundle: Path) -> None:

@@ -20,7 +20,7 @@ from miaotui.cascade import (
 from miaotui.drift import RECENT_ROWS, drift, merged
 from miaotui.engines.layouts import Packed, Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
-from miaotui.errors import BundleError, RecipeError
+from miaotui.errors import BundleError, EngineFailed, RecipeError
 from miaotui.tasks.confidence import confidence
 from miaotui.tasks.outputs import one_a_row
 from tiny_runner import Noted
@@ -199,3 +199,12 @@ def test_every_stage_is_warmed_up() -> None:
     Cascade(runners[:2], runners[2], facts).warm_up(17)
 
     assert [runner.calls for runner in runners] == [["warm up 17"]] * 3
+
+
+def test_a_runner_that_cannot_be_warmed_up_is_closed() -> None:
+    runner = Noted(EngineFailed("no such shape"))
+
+    with pytest.raises(EngineFailed, match="no such shape"):
+        runner.warmed_up(9)
+
+    assert runner.calls == ["warm up 9", "close"]

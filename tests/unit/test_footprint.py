@@ -4,24 +4,35 @@ import json
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 from safetensors.numpy import save_file
 
+import tiny_encoder
 from miaotui import footprint
-from miaotui.engines.onnxruntime import OnnxRuntimeEngine
-from tiny_encoder import rows
-from tiny_runner import Noted
+from miaotui.cascade import ENGINE_FOLDER
+from miaotui.engines.openvino import OpenVinoEngine
 
 
 def test_the_memory_is_measured_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, runner = rows(3), Noted()
+    asked, engine = tiny_encoder.rows(3), OpenVinoEngine()
     arrays = {"ids": asked.ids, "starts": asked.starts, "types": np.zeros_like(asked.ids)}
     save_file(arrays, str(tmp_path / "rows"))
-    engine = OnnxRuntimeEngine().model_dump(mode="json")
-    facts = {"engine": engine, "folder": str(tmp_path), "cores": 1, "longest_row": 17}
-    monkeypatch.setattr(footprint, "open_stages", lambda *_: runner)
+    (tmp_path / ENGINE_FOLDER).mkdir()
+    engine.build(tiny_encoder.model(1), None, tmp_path / ENGINE_FOLDER)
+    shapes: list[tuple[int, ...]] = []
+    infer = openvino.InferRequest.infer
 
-    held = footprint.served_bytes(json.dumps(facts), str(tmp_path / "rows"))
+    def noted(request: openvino.InferRequest, inputs: dict[str, np.ndarray], **given: bool) -> None:
+        shapes.append(inputs["ids"].shape)
+        infer(request, inputs, **given)
 
-    assert runner.calls == ["warm up 17", "run"]
+    monkeypatch.setattr(openvino.InferRequest, "infer", noted)
+    facts = {"engine": engine.model_dump(mode="json"), "folder": str(tmp_path), "cores": 1}
+
+    held = footprint.served_bytes(json.dumps(facts | {"longest_row": 20}), str(tmp_path / "rows"))
+
+    after = shapes.index((1, 20)) + 1
+    assert all(rows == 1 for rows, _ in shapes[:after]), "single rows first, of every length"
+    assert sum(rows for rows, _ in shapes[after:]) == len(asked)
     assert held > 10_000_000

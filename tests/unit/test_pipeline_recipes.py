@@ -10,7 +10,7 @@ import tiny_context
 from miaotui.budget import Budget
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.errors import RecipeError
-from miaotui.pipeline import recipes
+from miaotui.pipeline.recipes import measure_recipe
 from miaotui.recipe import CascadeStage, Recipe
 from miaotui.search.clock import Clock, silent
 from miaotui.search.trials import Trial, TrialStore
@@ -30,7 +30,7 @@ Measured = Callable[..., Any]
 
 
 @pytest.fixture
-def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measured:
+def measured(tmp_path: Path) -> Measured:
     """Measures a recipe; returns what each stage that was trained was offered."""
 
     def measure(recipe: Recipe, again: tuple[Any, ...] = (), fails: str = "") -> dict[Any, float]:
@@ -49,11 +49,9 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measured:
                 trial = trial.model_copy(update={"error": "cannot"})
             return store.put(trial)
 
-        monkeypatch.setattr(recipes, "evaluate", evaluate)
         context, budget = tiny_context.context(tmp_path), Budget(max_drop=0.01)
-        found = recipes.measure_recipe(
-            recipe, context, [ENGINE.name], budget, Clock(1000.0), silent
-        )
+        clock = Clock(1000.0)
+        found = measure_recipe(recipe, context, [ENGINE.name], budget, clock, silent, evaluate)
         assert found.candidates[-1].recipe == recipe
         return offered
 

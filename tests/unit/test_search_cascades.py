@@ -1,6 +1,6 @@
 """Which cascades are tried, and when more or fewer rows go to the tiny model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from miaotui.budget import Budget
 from miaotui.engines.layouts import Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.recipe import Recipe
-from miaotui.search import side_by_side
 from miaotui.search.cascades import cascades, in_front_of_untrained
 from miaotui.search.clock import Clock, silent
 from miaotui.search.state import SearchState
@@ -48,6 +47,7 @@ class Tried(SearchState):
     drops: dict[float, float] = field(default_factory=dict)
     rows_per_s: float = 9000.0
     tried: list[tuple[tuple[Recipe, ...], float]] = field(default_factory=list)
+    timed: list[list[Trial]] = field(default_factory=list)
 
     def try_(
         self, stage: str, recipe: Recipe, origin: Origin, seconds: float | None = None
@@ -62,6 +62,10 @@ class Tried(SearchState):
             drop_error=ERROR,
             throughput_rows_per_s=self.rows_per_s,
         )
+
+    def time_side_by_side(self, trials: Sequence[Trial]) -> list[Trial]:
+        self.timed.append(list(trials))
+        return list(trials)
 
 
 @pytest.fixture
@@ -143,22 +147,12 @@ def test_a_tiny_model_that_failed_begins_nothing(search: Callable[..., Tried]) -
 
 @pytest.mark.parametrize(("rows_per_s", "again"), [(2000.0, True), (4000.0, False)])
 def test_a_cascade_slower_than_its_last_stage_is_timed_beside_it(
-    search: Callable[..., Tried],
-    monkeypatch: pytest.MonkeyPatch,
-    rows_per_s: float,
-    again: bool,
+    search: Callable[..., Tried], rows_per_s: float, again: bool
 ) -> None:
-    beside: list[list[Trial]] = []
-
-    def timed(_: SearchState, trials: list[Trial]) -> list[Trial]:
-        beside.append(trials)
-        return trials
-
-    monkeypatch.setattr(side_by_side, "time_side_by_side", timed)
     state = search([FREE, LARGER, TINY], lambda recipe: True)
     state.rows_per_s = rows_per_s
 
     cascades(state, TINY)
 
-    assert bool(beside) is again
-    assert all(trials[0] == LARGER and trials[1].recipe.stages for trials in beside)
+    assert bool(state.timed) is again
+    assert all(trials[0] == LARGER and trials[1].recipe.stages for trials in state.timed)

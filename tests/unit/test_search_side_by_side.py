@@ -10,7 +10,6 @@ from miaotui.engines.layouts import Packed, Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.recipe import Recipe
 from miaotui.search.clock import Clock, silent
-from miaotui.search.side_by_side import time_side_by_side, timed_again_if_slower
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial, TrialStore
 from miaotui.techniques import DropLayers
@@ -40,7 +39,7 @@ def state(tmp_path: Path) -> SearchState:
 
 
 def test_figures_of_one_run_take_the_place_of_the_first_ones(state: SearchState) -> None:
-    timed = time_side_by_side(state, state.trials)
+    timed = state.time_side_by_side(state.trials)
 
     assert state.trials == timed
     assert {trial.recipe.key for trial in state.store} == {t.recipe.key for t in timed}
@@ -49,13 +48,13 @@ def test_figures_of_one_run_take_the_place_of_the_first_ones(state: SearchState)
         assert 0 < trial.p50_ms <= trial.p99_ms < NONSENSE
         assert state.store.get(trial.recipe) == trial
     assert len({trial.timed_beside for trial in timed}) == 1
-    assert time_side_by_side(state, timed) == timed, "the same trials are not timed twice"
+    assert state.time_side_by_side(timed) == timed, "the same trials are not timed twice"
 
 
-def test_one_alone_or_too_little_time_is_no_heat(state: SearchState) -> None:
-    assert time_side_by_side(state, state.trials[:1]) == state.trials[:1]
+def test_one_alone_or_too_little_time_is_not_timed(state: SearchState) -> None:
+    assert state.time_side_by_side(state.trials[:1]) == state.trials[:1]
     state.clock = Clock(60.0)
-    assert [trial.timed_beside for trial in time_side_by_side(state, state.trials)] == [None, None]
+    assert [t.timed_beside for t in state.time_side_by_side(state.trials)] == [None, None]
 
 
 @pytest.mark.parametrize(("speed", "again"), [(50.0, True), (200.0, False)])
@@ -71,7 +70,7 @@ def test_a_smaller_model_slower_than_the_whole_is_timed_again(
     )
     state.trials = [whole, smaller]
 
-    found = timed_again_if_slower(state, smaller, whole.recipe)
+    found = state.timed_again_if_slower(smaller, whole.recipe)
 
     assert state.trials[1] == found
     assert (found.timed_beside is not None) is again

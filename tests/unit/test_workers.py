@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from miaotui import workers
 from miaotui.errors import BudgetError, BundleError, EngineFailed
 from miaotui.workers import Workers
 
@@ -35,23 +34,26 @@ for line in sys.stdin:
 """
 
 
+class Scripted(Workers):
+    """Its children run the script in their bundle's folder."""
+
+    command = (sys.executable, "-c", "import runpy, sys; runpy.run_path(sys.argv[1] + '/child.py')")
+
+
 @pytest.fixture
-def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return _child(tmp_path, monkeypatch)
+def child(tmp_path: Path) -> Path:
+    return _child(tmp_path)
 
 
-def _child(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, broken: bool = False, silent: bool = False
-) -> Path:
-    script = folder / "child.py"
-    script.write_text(CHILD.format(broken=broken, silent=silent), encoding="utf-8")
-    monkeypatch.setattr(workers, "_CHILD", (sys.executable, str(script)))
+def _child(folder: Path, broken: bool = False, silent: bool = False) -> Path:
+    script = CHILD.format(broken=broken, silent=silent)
+    (folder / "child.py").write_text(script, encoding="utf-8")
     return folder
 
 
 def test_order_and_warnings(child: Path) -> None:
     texts = [str(i) for i in range(1000)]
-    with Workers(child, 1) as pool:
+    with Scripted(child, 1) as pool:
         assert pool.warnings == ("made elsewhere",)
         assert [answer.label for answer in pool.stream(texts, rows=9)] == texts
         assert pool(["a", "b\u00e9\n"])[1].labels == ("b\u00e9\n",)
@@ -59,7 +61,7 @@ def test_order_and_warnings(child: Path) -> None:
 
 
 def test_drift_is_that_of_all_processes(child: Path) -> None:
-    with Workers(child, 1) as pool:
+    with Scripted(child, 1) as pool:
         assert pool.drift() is None
         pool(["a"] * 500)
         found = pool.drift()
@@ -68,7 +70,7 @@ def test_drift_is_that_of_all_processes(child: Path) -> None:
 
 
 def test_a_text_that_ends_every_process_is_named_and_the_others_go_on(child: Path) -> None:
-    with Workers(child, 1) as pool:
+    with Scripted(child, 1) as pool:
         with pytest.raises(EngineFailed, match=r"the text 'poison' ended 3 .*SIGABRT"):
             pool(["before", "poison", "after"])
         assert pool(["fine"])[0].label == "fine"
@@ -77,7 +79,7 @@ def test_a_text_that_ends_every_process_is_named_and_the_others_go_on(child: Pat
 def test_a_process_that_does_not_start_again_is_tried_again_later(child: Path) -> None:
     script = child / "child.py"
     whole = script.read_text(encoding="utf-8")
-    with Workers(child, 1) as pool:
+    with Scripted(child, 1) as pool:
         script.write_text("raise SystemExit(5)", encoding="utf-8")
         for _ in range(2):
             with pytest.raises(EngineFailed, match="before it was ready: exit status 5"):
@@ -88,7 +90,7 @@ def test_a_process_that_does_not_start_again_is_tried_again_later(child: Path) -
 
 def test_an_error_kills_even_a_process_that_hangs(child: Path) -> None:
     def fails_while_waiting() -> None:
-        with Workers(child, 1) as pool:
+        with Scripted(child, 1) as pool:
             stream = pool.stream(["a"] * 5 + ["hang"], rows=5)
             assert next(stream).label == "a"
             raise KeyboardInterrupt
@@ -107,7 +109,7 @@ def test_an_abandoned_stream_leaves_the_rest_unanswered(child: Path) -> None:
             asked.append(str(i))
             yield asked[-1]
 
-    with Workers(child, 1) as pool:
+    with Scripted(child, 1) as pool:
         stream = pool.stream(texts(), rows=10)
         assert next(stream).label == "0"
         stream.close()  # type: ignore[attr-defined]
@@ -116,7 +118,7 @@ def test_an_abandoned_stream_leaves_the_rest_unanswered(child: Path) -> None:
 
 
 def test_what_is_no_stream_is_refused(child: Path) -> None:
-    with Workers(child, 1) as pool:
+    with Scripted(child, 1) as pool:
         with pytest.raises(TypeError, match="put it into a list"):
             pool.stream("text")
         with pytest.raises(BudgetError, match="give 1 or more"):
@@ -126,23 +128,23 @@ def test_what_is_no_stream_is_refused(child: Path) -> None:
 
 
 def test_an_error_of_a_child_is_raised_here(child: Path) -> None:
-    with Workers(child, 1) as pool:
+    with Scripted(child, 1) as pool:
         with pytest.raises(EngineFailed, match="no such text"):
             pool(["wrong"])
         assert pool(["fine"])[0].label == "fine"
 
 
-def test_a_bundle_that_does_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_that_does_not_open(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="it is damaged"):
-        Workers(_child(tmp_path, monkeypatch, broken=True), 1)
+        Scripted(_child(tmp_path, broken=True), 1)
     with pytest.raises(EngineFailed, match="before it was ready: exit status 3"):
-        Workers(_child(tmp_path, monkeypatch, silent=True), 1)
+        Scripted(_child(tmp_path, silent=True), 1)
 
 
 def test_more_workers_than_cores_are_refused(child: Path) -> None:
     with pytest.raises(BudgetError, match="choose from 1 to"):
-        Workers(child, 10_000)
+        Scripted(child, 10_000)
     with pytest.raises(BudgetError, match="choose from 1 to 1"):
-        Workers(child, 2, cores=1)
-    with pytest.raises(TypeError, match="put it into a list"), Workers(child, 1) as pool:
+        Scripted(child, 2, cores=1)
+    with pytest.raises(TypeError, match="put it into a list"), Scripted(child, 1) as pool:
         pool("one text")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
@@ -44,6 +45,14 @@ class RowRunner(Protocol):
         """Does beforehand what the first single row of each length, up to `longest` tokens, would
         wait for. Those who serve call it; a search, which opens a hundred sessions, does not."""
         return
+
+    def warmed_up(self, longest: int) -> Self:
+        """This runner after `warm_up`; closed where that fails."""
+        with ExitStack() as failed:
+            failed.callback(self.close)
+            self.warm_up(longest)
+            failed.pop_all()
+        return self
 
     def close(self) -> None: ...
 

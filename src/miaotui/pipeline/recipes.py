@@ -10,7 +10,7 @@ from miaotui.recipe import Recipe, read_recipe
 from miaotui.search.candidates import best_float
 from miaotui.search.clock import Clock, News, Watch
 from miaotui.search.context import Context
-from miaotui.search.evaluate import Effort, evaluate
+from miaotui.search.evaluate import Effort, Measure, evaluate
 from miaotui.search.latency import stored_table
 from miaotui.search.outcome import Outcome
 from miaotui.search.planner import float_recipes, original_recipe
@@ -37,6 +37,7 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
     budget: Budget,
     clock: Clock,
     watch: Watch,
+    measure: Measure = evaluate,
 ) -> Outcome:
     """The recipe, beside the original as it comes and in float in the recipe's engine; the recipe
     is the answer if it keeps the limit on the test rows. A cascade's stages are tried alone first,
@@ -46,7 +47,7 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
     floats = []
     for plain in (original_recipe(engines), *float_recipes(recipe)):
         watch(News("recipe", plain.title, "", clock.left_s))
-        floats.append(evaluate(plain, "free", context, store, effort))
+        floats.append(measure(plain, "free", context, store, effort))
     latency = error = None
     if any(step.uses_latency for stage in recipe.each_stage for step in stage.steps):
         watch(News("recipe", "timing blocks", "", clock.left_s))
@@ -63,14 +64,14 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
         spent_s = sum(trial.seconds for trial in tried)  # in an earlier run, it may be
         each_s = max(left_s - spent_s, _SHORTEST_S) / max(recoveries, 1)
         known, told = store.get(stage), partial(_tell, watch, clock)
-        tried.append(_sound(evaluate(stage, _origin(stage), context, store, effort, each_s, told)))
+        tried.append(_sound(measure(stage, _origin(stage), context, store, effort, each_s, told)))
         renewed = renewed or tried[-1] != known
     trial = tried[-1]
     if recipe.stages:
         watch(News("recipe", recipe.title, "", clock.left_s))
         if renewed:
             store.forget(recipe)
-        trial = _sound(evaluate(recipe, "cascade", context, store, effort))
+        trial = _sound(measure(recipe, "cascade", context, store, effort))
         tried.append(trial)
     baseline = best_float(floats, budget) or floats[0]
     trials = {each.recipe.key: each for each in (*floats, *tried)}

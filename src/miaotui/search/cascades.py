@@ -3,7 +3,6 @@
 from miaotui.recipe import Recipe
 from miaotui.search import planner
 from miaotui.search.candidates import allowed
-from miaotui.search.side_by_side import timed_again_if_slower
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 
@@ -56,7 +55,7 @@ def _climb(state: SearchState, first: Recipe, rest: Recipe) -> None:
         if not 0 <= at < len(_SHARES) or state.clock.search_left_s <= 0:
             return None
         trial = state.try_("cascade", planner.cascade(first, rest, _SHARES[at]), "cascade")
-        return timed_again_if_slower(state, trial, rest)
+        return state.timed_again_if_slower(trial, rest)
 
     begun = tried(_START)
     up, trial = _START, begun

@@ -8,7 +8,6 @@ from miaotui.recipe import Recipe
 from miaotui.search import planner
 from miaotui.search.candidates import allowed
 from miaotui.search.sensitivity import can_fall_back, layer_sensitivity, with_fallback
-from miaotui.search.side_by_side import time_side_by_side
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 from miaotui.techniques.base import SkippedIn
@@ -30,7 +29,7 @@ def choose(state: SearchState, engines: Sequence[str]) -> Trial:
         _refine(state, trial)
     for trial in [t for t in state.leading("free") if t.recipe.is_float][:1]:
         _refine(state, trial, most=_FLOAT_MOVES)
-    time_side_by_side(state, state.leading("free")[:_SIDE_BY_SIDE])
+    state.time_side_by_side(state.leading("free")[:_SIDE_BY_SIDE])
     return first
 
 

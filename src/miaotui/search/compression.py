@@ -10,7 +10,6 @@ from miaotui.search import planner
 from miaotui.search.cascades import in_front_of_untrained
 from miaotui.search.context import write_json
 from miaotui.search.latency import stored_table
-from miaotui.search.side_by_side import timed_again_if_slower
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 from miaotui.tasks.base import EncodedRows
@@ -40,9 +39,8 @@ def compress(state: SearchState, runtime: Recipe) -> Trial | None:
     state.context = state.context.with_latency(state.latency)
     for recipe in planner.training_free(state.context, runtime):
         if state.has_time(_FREE_OF_TRAINING_SHARE):
-            trial = timed_again_if_slower(
-                state, state.try_("compression", recipe, "compressed"), runtime
-            )
+            tried = state.try_("compression", recipe, "compressed")
+            trial = state.timed_again_if_slower(tried, runtime)
             if state.is_expensive(trial):  # what is left of the time does more for a recovery
                 break
     state.context = replace(state.context, unlabelled=_affordable(state))
@@ -89,9 +87,8 @@ def _distil(state: SearchState, runtime: Recipe, recipe: Recipe, share: float) -
     seconds = share * state.clock.search_left_s
     if seconds < min(_SHORTEST_RECOVERY_S, _SHORTEST_SHARE * state.clock.budget_s):
         return None
-    return timed_again_if_slower(
-        state, state.try_("recovery", recipe, "recovered", seconds), runtime
-    )
+    tried = state.try_("recovery", recipe, "recovered", seconds)
+    return state.timed_again_if_slower(tried, runtime)
 
 
 def _affordable(state: SearchState) -> EncodedRows | None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -22,6 +23,21 @@ from miaotui.tasks.base import Text
 _ROUNDS = 3
 _FEWEST_ROWS = 128
 _CALLS = 300
+
+
+class Measure(Protocol):
+    """`evaluate`, or what stands in for it."""
+
+    def __call__(  # noqa: PLR0913  (as `evaluate`)
+        self,
+        recipe: Recipe,
+        origin: Origin,
+        context: Context,
+        store: TrialStore,
+        effort: "Effort",
+        seconds: float | None = None,
+        progress: Progress | None = None,
+    ) -> Trial: ...
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from miaotui.models.latency_table import LatencyTable
 from miaotui.search.candidates import best_float, frozen_candidates, tuned_original
 from miaotui.search.clock import PROOF_S
 from miaotui.search.sensitivity import Sensitivity
-from miaotui.search.side_by_side import time_side_by_side
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 
@@ -32,7 +31,7 @@ def settled(state: SearchState, original: Trial) -> Outcome:
     safe = original if state.budget.max_drop == 0 else tuned
     candidates = frozen_candidates(state.trials, safe, state.budget)
     if any(t.timed_beside is None for t in candidates[1:]) and state.clock.left_s > PROOF_S:
-        time_side_by_side(state, candidates[1:])
+        state.time_side_by_side(candidates[1:])
         candidates = frozen_candidates(state.trials, safe, state.budget)
     return Outcome(
         trials=tuple(state.trials),

@@ -8,54 +8,41 @@ from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_int
 from miaotui.predictor import Predictor
 from miaotui.recipe import Recipe
 from miaotui.search.build import built, open_recipe
-from miaotui.search.state import SearchState
+from miaotui.search.context import Context
 from miaotui.search.trials import Trial
 
 _PLAN = SpeedPlan(
     rounds=5, min_rounds=2, round_seconds=0.3, max_round_seconds=0.9, latency_calls=600,
     warmup_calls=48,
 )  # fmt: skip
-_SHARE, _SHORTEST_S = 0.06, 6.0
-"""Of the budget, for one timing; where that is too short, figures stay as they were."""
 
 
-def time_side_by_side(state: SearchState, trials: Sequence[Trial]) -> list[Trial]:
-    """The trials with figures of one interleaved run; the state and the store hold these now."""
-    seconds = _SHARE * state.clock.budget_s
-    keys = "".join(sorted(trial.recipe.key for trial in trials))
-    which = hashlib.sha256(keys.encode()).hexdigest()[:16]
-    if len(trials) < 2 or seconds < _SHORTEST_S or all(t.timed_beside == which for t in trials):
-        return list(trials)
-    state.tell("side by side", f"{len(trials)} leading ones side by side")
-    texts = state.context.selection.texts
+def are_timed_together(trials: Sequence[Trial]) -> bool:
+    """Whether their figures are of one interleaved run already."""
+    return all(trial.timed_beside == _together(trials) for trial in trials)
+
+
+def timed_together(context: Context, trials: Sequence[Trial], seconds: float) -> list[Trial]:
+    """The trials with figures of one interleaved run of about so long."""
+    texts = context.selection.texts
     with ExitStack() as opened:
         contenders = [
-            _contender(str(i), opened.enter_context(_opened(state, trial)))
+            _contender(str(i), opened.enter_context(_opened(context, trial.recipe)))
             for i, trial in enumerate(trials)
         ]
         results = measure_interleaved(contenders, texts, _PLAN, deadline_s=seconds)
-    timed = [_timed(trial, results[str(i)], which) for i, trial in enumerate(trials)]
-    for trial in timed:
-        state.store.put(trial)
-    fresh = {trial.recipe.key: trial for trial in timed}
-    state.trials = [fresh.get(t.recipe.key, t) for t in state.trials]
-    return timed
+    which = _together(trials)
+    return [_timed(trial, results[str(i)], which) for i, trial in enumerate(trials)]
 
 
-def timed_again_if_slower(state: SearchState, trial: Trial, larger: Recipe) -> Trial:
-    """The trial, or where it was slower than `larger`, the model it was made of in the same runtime
-    or a cascade's own last stage, both timed again side by side: something else ran while one of
-    them was looked at."""
-    whole = next((t for t in state.trials if t.recipe.key == larger.key), None)
-    if whole is None or not trial.ok or trial.times_behind(whole, state.budget.ranks_by) <= 1:
-        return trial
-    return time_side_by_side(state, [whole, trial])[1]
+def _together(trials: Sequence[Trial]) -> str:
+    keys = "".join(sorted(trial.recipe.key for trial in trials))
+    return hashlib.sha256(keys.encode()).hexdigest()[:16]
 
 
-def _opened(state: SearchState, trial: Trial) -> Predictor:
-    folder = built(trial.recipe, state.context).folder
-    runner = open_recipe(trial.recipe, state.context, folder)
-    return Predictor(state.context.model.task, runner)
+def _opened(context: Context, recipe: Recipe) -> Predictor:
+    runner = open_recipe(recipe, context, built(recipe, context).folder)
+    return Predictor(context.model.task, runner)
 
 
 def _contender(name: str, predictor: Predictor) -> Contender:

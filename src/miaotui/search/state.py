@@ -11,10 +11,13 @@ from miaotui.search.clock import Clock, News, Watch
 from miaotui.search.context import Context
 from miaotui.search.evaluate import Effort, evaluate
 from miaotui.search.sensitivity import Sensitivity
+from miaotui.search.side_by_side import are_timed_together, timed_together
 from miaotui.search.trials import Origin, Trial, TrialStore
 
 _LONGEST_ROUND_S, _ROUND_SHARE = 0.6, 0.001
 _EXPENSIVE_SHARE, _FAR_BEHIND = 0.02, 2.0
+_TOGETHER_SHARE, _SHORTEST_TOGETHER_S = 0.06, 6.0
+"""Of the budget, for one timing side by side."""
 
 
 @dataclass
@@ -53,6 +56,29 @@ class SearchState:
             self.notes.append(f"{recipe.title}: {trial.error}")
         self.trials.append(trial)
         return trial
+
+    def time_side_by_side(self, trials: Sequence[Trial]) -> list[Trial]:
+        """The trials with figures of one interleaved run; `self.trials` and the store hold these
+        now. Where the budget is too short for it, figures stay as they were."""
+        seconds = _TOGETHER_SHARE * self.clock.budget_s
+        if len(trials) < 2 or seconds < _SHORTEST_TOGETHER_S or are_timed_together(trials):
+            return list(trials)
+        self.tell("side by side", f"{len(trials)} leading ones side by side")
+        timed = timed_together(self.context, trials, seconds)
+        for trial in timed:
+            self.store.put(trial)
+        fresh = {trial.recipe.key: trial for trial in timed}
+        self.trials = [fresh.get(t.recipe.key, t) for t in self.trials]
+        return timed
+
+    def timed_again_if_slower(self, trial: Trial, larger: Recipe) -> Trial:
+        """The trial, or where it was slower than `larger`, the model it was made of in the same
+        runtime or a cascade's own last stage, both timed again side by side: something else ran
+        while one of them was looked at."""
+        whole = next((t for t in self.trials if t.recipe.key == larger.key), None)
+        if whole is None or not trial.ok or trial.times_behind(whole, self.budget.ranks_by) <= 1:
+            return trial
+        return self.time_side_by_side([whole, trial])[1]
 
     def tell(self, stage: str, trying: str) -> None:
         best = best_so_far(self.trials, self.budget)
