@@ -71,14 +71,16 @@ class Bundle:
     def differences(self, machine: Machine) -> list[str]:
         """What here is not as where it was measured: another instruction set or engine version."""
         made = self.manifest["environment"]
-        found = []
+        differences = []
         if made["instruction_set"] != machine.instruction_set:
-            found.append(
+            differences.append(
                 f"made for {made['instruction_set']}, this machine has {machine.instruction_set}"
             )
         if computes_bf16(made["isa"]) != machine.computes_bf16:
             told = "here it is" if machine.computes_bf16 else "here it is not"
-            found.append(f"made where bf16 is {'not ' * machine.computes_bf16}multiplied; {told}")
+            differences.append(
+                f"made where bf16 is {'not ' * machine.computes_bf16}multiplied; {told}"
+            )
         stages = read_stages(self.folder)
         engines = [stage.engine.name for stage in (stages.stages if stages else ())]
         packages = [ENGINES[name].package for name in (self.manifest["engine"]["name"], *engines)]
@@ -86,8 +88,8 @@ class Bundle:
         for name in dict.fromkeys([*named, "tokenizers"]):
             then, now = made["versions"].get(name), machine.versions.get(name)
             if then != now:
-                found.append(f"made with {name} {then}, here is {now}")
-        return [f"{each}; run miaotui bench to verify it here" for each in found]
+                differences.append(f"made with {name} {then}, here is {now}")
+        return [f"{difference}; run miaotui bench to verify it here" for difference in differences]
 
 
 def write_bundle(out: Path, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
@@ -250,10 +252,10 @@ def open_bundle(bundle: Bundle, cores: int | None = None, detailed: bool = False
     except (ValidationError, ModelError) as error:
         raise BundleError(f"{bundle.folder}: {str(error).splitlines()[0]}") from error
     stages = read_stages(bundle.folder)
-    for each in (engine, *(stage.engine for stage in (stages.stages if stages else ()))):
-        reason = each.unavailable(machine)
+    for used in (engine, *(stage.engine for stage in (stages.stages if stages else ()))):
+        reason = used.unavailable(machine)
         if reason is not None:
-            raise EngineUnavailable(f"{bundle.folder} runs on {each.name}: {reason}; install it")
+            raise EngineUnavailable(f"{bundle.folder} runs on {used.name}: {reason}; install it")
     usable = min(cores or bundle.manifest["environment"]["cores"], machine.cores)
     longest = min(longest_row(bundle.manifest), task.max_tokens)
     session = open_stages(engine, bundle.folder, usable).warmed_up(longest)

@@ -198,8 +198,8 @@ def open_stages(engine: Engine, folder: Path, cores: int) -> RowRunner:
     engines = [] if facts is None else [stage.engine for stage in facts.stages]
     opened: list[RowRunner] = []
     with ExitStack() as failed:
-        for each, place in zip([*engines, engine], [*places, folder / ENGINE_FOLDER], strict=True):
-            opened.append(each.open(place, cores))
+        for own, place in zip([*engines, engine], [*places, folder / ENGINE_FOLDER], strict=True):
+            opened.append(own.open(place, cores))
             failed.callback(opened[-1].close)
         failed.pop_all()
     return opened[0] if facts is None else Cascade(opened[:-1], opened[-1], facts)

@@ -222,13 +222,13 @@ def bench(
     """Measure a bundle again, here and now, against its own card."""
     from miaotui.pipeline.verify import verify
 
-    found = verify(bundle, data, _columns(text_column, pair_column, label_column))
+    verified = verify(bundle, data, _columns(text_column, pair_column, label_column))
     if as_json:
-        _print(asdict(found))
+        _print(asdict(verified))
         return
     from miaotui.report.terminal import show_facts
 
-    show_facts(asdict(found))
+    show_facts(asdict(verified))
 
 
 @app.command()
@@ -289,11 +289,11 @@ def show(bundle: BundleFolder, as_json: Json = False) -> None:
     """The card of a bundle."""
     from miaotui.bundle import read_bundle
 
-    found = read_bundle(bundle)
+    checked = read_bundle(bundle)
     if as_json:
-        _print(json.loads((found.folder / "result.json").read_text(encoding="utf-8")))
+        _print(json.loads((checked.folder / "result.json").read_text(encoding="utf-8")))
     else:
-        sys.stdout.write((found.folder / "card.md").read_text(encoding="utf-8"))
+        sys.stdout.write((checked.folder / "card.md").read_text(encoding="utf-8"))
 
 
 @app.command()
@@ -307,9 +307,9 @@ def report(
     from miaotui.measure.result import OptimizationResult
     from miaotui.report.page import write_report
 
-    found = read_bundle(bundle)
-    text = (found.folder / "result.json").read_text(encoding="utf-8")
-    target = found.outside(out or Path(f"{found.folder.resolve().name}-report.html"))
+    checked = read_bundle(bundle)
+    text = (checked.folder / "result.json").read_text(encoding="utf-8")
+    target = checked.outside(out or Path(f"{checked.folder.resolve().name}-report.html"))
     sys.stdout.write(f"{write_report(OptimizationResult.model_validate_json(text), target)}\n")
 
 

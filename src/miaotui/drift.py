@@ -37,10 +37,10 @@ def drift(expected: float, test_rows: int, observed: float, rows: int) -> Drift:
 
 def merged(drifts: Sequence[Drift]) -> Drift | None:
     """Of several processes that run the same bundle; None where none has one."""
-    rows = sum(each.rows for each in drifts)
+    rows = sum(part.rows for part in drifts)
     if not rows:
         return None
-    observed = sum(each.observed * each.rows for each in drifts) / rows
+    observed = sum(part.observed * part.rows for part in drifts) / rows
     return drift(drifts[0].expected, drifts[0].test_rows, observed, rows)
 
 

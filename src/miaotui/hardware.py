@@ -154,13 +154,13 @@ def environment_fingerprint(machine: Machine) -> str:
 
 def installed_versions() -> dict[str, str]:
     """Versions of those of `PACKAGES` that are installed, without importing them."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 # --- processor ---
@@ -223,9 +223,7 @@ def _architecture() -> str:
 
 def cpp_compiler() -> str | None:
     """The path of a C++ compiler; None where there is none."""
-    return next(
-        (found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None
-    )
+    return next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
 
 
 # --- graphics processors ---

@@ -169,7 +169,7 @@ def _owner(location: tuple[int | str, ...]) -> type[BaseModel]:
     """The model whose field the place in a recipe is."""
     owners: dict[str, type[BaseModel]] = {"stages": CascadeStage, "recovery": Distillation}
     owners |= {**ENGINES, **TECHNIQUES}
-    found: type[BaseModel] = Recipe
+    owner: type[BaseModel] = Recipe
     for part in location:
-        found = owners.get(str(part), found)
-    return found
+        owner = owners.get(str(part), owner)
+    return owner

@@ -205,7 +205,7 @@ class _Process:
             raise _Died("it had died before") from None
         told = self._read()
         self.drift = None if told["drift"] is None else Drift(**told["drift"])
-        return [self._task.read_answer(each) for each in told["answers"]]
+        return [self._task.read_answer(answer) for answer in told["answers"]]
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -252,5 +252,5 @@ def _told(text: Text) -> object:
 
 def _error(kind: str, message: str) -> MiaotuiError:
     """The error of ours that a child met, as it would be in this process."""
-    found = getattr(errors, kind, EngineFailed)
-    return found(message)
+    error = getattr(errors, kind, EngineFailed)
+    return error(message)

@@ -51,17 +51,17 @@ def read_saved_dataset(folder: Path) -> Table:
 def _shards(folder: Path) -> list[Path]:
     if (folder / _STATE_FILE).exists():
         return [folder / name for name in _listed_shards(folder / _STATE_FILE)]
-    found = sorted(folder.glob("*.arrow"))
-    if not found:
+    shards = sorted(folder.glob("*.arrow"))
+    if not shards:
         raise DataError(
             f"{folder} holds no Arrow files; give a file, or a folder saved by datasets "
             "(Dataset.save_to_disk)"
         )
-    if len(found) > 1 and not all(_SHARD.fullmatch(path.name) for path in found):
+    if len(shards) > 1 and not all(_SHARD.fullmatch(path.name) for path in shards):
         # A download cache: its files are different splits, which must never be joined.
-        choices = ", ".join(str(path) for path in found)
+        choices = ", ".join(str(path) for path in shards)
         raise DataError(f"{folder} holds several Arrow files; point at one of them: {choices}")
-    return found
+    return shards
 
 
 def _listed_shards(state_file: Path) -> list[str]:

@@ -76,8 +76,8 @@ def find_columns(
             )
     label = _label_column(names, wanted, source) if labelled else None
     text, pair = _text_columns([name for name in names if name != label], wanted, source)
-    found = [name for name in (text, pair, label) if name is not None]
-    if len(set(found)) < len(found):
+    chosen = [name for name in (text, pair, label) if name is not None]
+    if len(set(chosen)) < len(chosen):
         raise DataError(
             f"{source}: one column is named for two purposes; name different ones with "
             "--text-column, --pair-column and --label-column"

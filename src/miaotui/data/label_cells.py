@@ -115,10 +115,10 @@ def _of_one_kind(values: Sequence[Any], where: str) -> tuple[Label, ...]:
     if kinds == {"integer", "decimal number"}:
         kinds = {"decimal number"}
     if len(kinds) > 1 or not kinds <= _READERS.keys():
-        found = ", ".join(f"{kind} in row {i + 1}" for kind, i in first_of.items())
+        kinds_met = ", ".join(f"{kind} in row {i + 1}" for kind, i in first_of.items())
         raise DataError(
             f"{where}: labels must all be integers, decimal numbers, strings, or lists of "
-            f"integers or strings; found {found}"
+            f"integers or strings; found {kinds_met}"
         )
     labels = tuple(
         _READERS[kind](value, f"{where}, row {i + 1}")

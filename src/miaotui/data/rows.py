@@ -50,18 +50,18 @@ def load_rows(path: str | Path, columns: Columns = ANY_COLUMNS, labelled: bool =
     """
     source = str(path)
     table = read_table(Path(path), plain_text=not labelled)
-    found = find_columns(table.names, columns, labelled, source)
-    firsts = _texts(table, found.text, source)
+    chosen = find_columns(table.names, columns, labelled, source)
+    firsts = _texts(table, chosen.text, source)
     if not firsts:
         raise DataError(f"{source} has no rows; give a file with at least one")
     texts: tuple[Text, ...] = firsts
-    if found.pair is not None:
-        texts = tuple(zip(firsts, _texts(table, found.pair, source), strict=True))
-    if found.label is None:
+    if chosen.pair is not None:
+        texts = tuple(zip(firsts, _texts(table, chosen.pair, source), strict=True))
+    if chosen.label is None:
         return Rows(texts, None, source)
-    names = table.class_names.get(found.label)
-    where = f"{source}, column {found.label!r}"
-    labels = labels_from_cells(table.column(found.label), table.typed, names, where)
+    names = table.class_names.get(chosen.label)
+    where = f"{source}, column {chosen.label!r}"
+    labels = labels_from_cells(table.column(chosen.label), table.typed, names, where)
     return Rows(texts, labels, source, names)
 
 

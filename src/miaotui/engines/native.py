@@ -75,10 +75,10 @@ class NativeEngine(EngineBase):
 
     @classmethod
     def unavailable(cls, machine: Machine) -> str | None:
-        found = machine.versions.get(cls.package)
-        if found is None:
+        version = machine.versions.get(cls.package)
+        if version is None:
             return _MISSING
-        return None if found.startswith(_KERNELS_WANTED) else _OTHER_KERNELS.format(found)
+        return None if version.startswith(_KERNELS_WANTED) else _OTHER_KERNELS.format(version)
 
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         if not model.has_adapter:
@@ -96,13 +96,13 @@ class NativeEngine(EngineBase):
         tensors = {k: v.float().numpy() for k, v in model.encoder.state_dict().items()}
         inside = [name for name in linears(model.encoder) if name.startswith("layers.")]
         formats = {name: _calibrated(name, model.precision[name]) for name in inside}
-        for name, found in formats.items():
+        for name, linear_format in formats.items():
             weight = tensors[f"{name}.weight"]
-            if found.kind in _INT8:
+            if linear_format.kind in _INT8:
                 codes, scales = quantize_weights(weight.T, bits=8)
                 tensors[f"{name}.weight"] = np.ascontiguousarray(codes.T)
                 tensors[f"{name}.scale"] = scales
-            elif found.kind is Kind.BF16:
+            elif linear_format.kind is Kind.BF16:
                 tensors[f"{name}.weight"] = _to_bf16(weight)
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / TENSORS_FILE)
@@ -305,14 +305,14 @@ class _Saved:
         return self._one(f"{name}.second").after(self._one(f"{name}.first", calibrated))
 
     def _one(self, name: str, calibrated: bool = False) -> Any:
-        found = self.header.linears.get(name)
+        linear = self.header.linears.get(name)
         bias = self._tensors.get(f"{name}.bias")
         weight = self._tensor(f"{name}.weight")
-        if found is not None and found.kind is Kind.BF16:
+        if linear is not None and linear.kind is Kind.BF16:
             return self._kernels.Linear.bf16(weight, bias)
-        if found is None or found.kind is Kind.FP32:
+        if linear is None or linear.kind is Kind.FP32:
             return self._kernels.Linear.fp32(weight, bias)
-        span = (found.low or 0.0, found.high or 0.0) if calibrated else (0.0, 0.0)
+        span = (linear.low or 0.0, linear.high or 0.0) if calibrated else (0.0, 0.0)
         return self._kernels.Linear.int8(weight, self._tensor(f"{name}.scale"), bias, *span)
 
     def _norm(self, name: str) -> Any:

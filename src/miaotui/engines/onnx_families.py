@@ -89,14 +89,14 @@ class DisentangledParts(_Distances):
         keys, queries = self._of_table(layer)
         if keys is not None:  # [1, heads, head_dim, entries]
             known = graph.constant(f"{name}.position_keys", np.swapaxes(keys, 2, 3))
-            found = graph.add("MatMul", [f"{name}/q_heads", known], f"{name}/to_positions")
-            found = graph.add("GatherElements", [found, entry], f"{name}/to_distance", axis=3)
-            masked = graph.add("Add", [masked, found], f"{name}/with_to_distance")
+            scores = graph.add("MatMul", [f"{name}/q_heads", known], f"{name}/to_positions")
+            scores = graph.add("GatherElements", [scores, entry], f"{name}/to_distance", axis=3)
+            masked = graph.add("Add", [masked, scores], f"{name}/with_to_distance")
         if queries is not None:  # [1, heads, entries, head_dim]
             known = graph.constant(f"{name}.position_queries", queries * np.float32(layer.scale))
-            found = graph.add("MatMul", [known, f"{name}/k_heads"], f"{name}/from_positions")
-            found = graph.add("GatherElements", [found, entry], f"{name}/from_distance", axis=2)
-            masked = graph.add("Add", [masked, found], f"{name}/with_from_distance")
+            scores = graph.add("MatMul", [known, f"{name}/k_heads"], f"{name}/from_positions")
+            scores = graph.add("GatherElements", [scores, entry], f"{name}/from_distance", axis=2)
+            masked = graph.add("Add", [masked, scores], f"{name}/with_from_distance")
         return masked
 
     def _of_table(self, layer: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -145,13 +145,13 @@ class RotaryParts(PlainParts):
         graph, which = self.graph, "local" if local else "everywhere"
         frequencies = self.encoder.get_buffer(f"pairs.{which}")
         angles = torch.arange(self.shape.positions)[:, None].float() * frequencies
-        found = []
+        turns = []
         cos, sin = angles.cos().repeat(1, 2), torch.cat([angles.sin(), -angles.sin()], dim=1)
         for part, table in (("cos", cos), ("sin", sin)):
             known = graph.constant(f"{which}.{part}", array(table))
             turn = graph.add("Gather", [known, positions], f"{name}/{which}/{part}")
-            found.append(graph.add("Unsqueeze", [turn, graph.axes(1)], f"{turn}_of_heads"))
-        return found[0], found[1]
+            turns.append(graph.add("Unsqueeze", [turn, graph.axes(1)], f"{turn}_of_heads"))
+        return turns[0], turns[1]
 
     def layer(self, layer: Any, name: str, x: str, residual: str, pairs: _Turned) -> str:
         graph = self.graph
@@ -220,10 +220,10 @@ _PARTS: dict[type, type[PlainParts]] = {
 
 def parts_of(graph: Graph, encoder: Encoder) -> PlainParts:
     """What lowers the parts of this encoder; a family that has none is refused by name."""
-    found = _PARTS.get(type(encoder.pairs))
-    if found is None:
+    parts = _PARTS.get(type(encoder.pairs))
+    if parts is None:
         raise EngineUnavailable(
             f"{encoder.shape.family} has {encoder.parts.apart}, which cannot be written as ONNX; "
             "use torch"
         )
-    return found(graph, encoder)
+    return parts(graph, encoder)

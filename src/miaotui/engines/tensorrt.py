@@ -197,14 +197,14 @@ class _Lane:
             pointer = self._room(name, array.nbytes)
             self._copy(pointer, array.ctypes.data, array.nbytes, kinds.cudaMemcpyHostToDevice)
             self._context.set_tensor_address(name, pointer)
-        found = np.empty(tuple(self._context.get_tensor_shape(output)), dtype=np.float32)
-        pointer = self._room(output, found.nbytes)
+        values = np.empty(tuple(self._context.get_tensor_shape(output)), dtype=np.float32)
+        pointer = self._room(output, values.nbytes)
         self._context.set_tensor_address(output, pointer)
         if not self._context.execute_async_v3(int(self._stream)):
             raise EngineFailed("tensorrt: a batch could not be run")
-        self._copy(found.ctypes.data, pointer, found.nbytes, kinds.cudaMemcpyDeviceToHost)
+        self._copy(values.ctypes.data, pointer, values.nbytes, kinds.cudaMemcpyDeviceToHost)
         _values(self._cuda.cudaStreamSynchronize(self._stream))
-        return found
+        return values
 
     def _copy(self, to: int, source: int, size: int, kind: Any) -> None:
         _values(self._cuda.cudaMemcpyAsync(to, source, size, kind, self._stream))

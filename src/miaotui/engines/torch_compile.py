@@ -166,8 +166,8 @@ def _compile(folder: Path, facts: _Facts, path: Path) -> None:
 
 def _forget_old(folder: Path) -> None:
     """A search compiles many models, of which one is kept."""
-    found = sorted(folder.glob("*.pt2"), key=lambda path: path.stat().st_mtime)
-    for path in found[:-_MOST_KEPT]:
+    oldest_first = sorted(folder.glob("*.pt2"), key=lambda path: path.stat().st_mtime)
+    for path in oldest_first[:-_MOST_KEPT]:
         path.unlink(missing_ok=True)
         path.with_suffix(".lock").unlink(missing_ok=True)
 

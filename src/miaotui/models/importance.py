@@ -54,13 +54,13 @@ def activation_importance(encoder: Encoder, rows: Calibration, loss: LossName) -
 
 def _projections(encoder: Encoder) -> list[nn.Module]:
     """Attention output and FFN down of each layer, in turn."""
-    found = []
+    projections = []
     for i in range(len(encoder.layers)):
-        found += [
+        projections += [
             encoder.get_submodule(f"layers.{i}.output"),
             encoder.get_submodule(f"layers.{i}.down"),
         ]
-    return found
+    return projections
 
 
 def _widths(encoder: Encoder) -> list[int]:
@@ -102,9 +102,9 @@ def _gated_inputs(
         outputs = encoder(*padded(rows.rows, indices))
         if loss is not None and kept:
             chosen, targets = rows.rows.select(indices), rows.targets.select(indices)
-            found = LOSSES[loss].hard(outputs[read(chosen)], torch.from_numpy(targets.values))
+            losses = LOSSES[loss].hard(outputs[read(chosen)], torch.from_numpy(targets.values))
             counts = torch.from_numpy(np.repeat(targets.lengths, targets.lengths))
-            torch.autograd.backward((found / counts).sum())
+            torch.autograd.backward((losses / counts).sum())
     finally:
         for parameter in trained:
             parameter.requires_grad_()

@@ -218,12 +218,12 @@ def longest_row(source: Source, config: Any) -> int:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{path} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} holds a {type(found).__name__}; expected a JSON object")
-    return found
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} holds a {type(content).__name__}; expected a JSON object")
+    return content
 
 
 def _task(source: Source, config: Any, kind: type[Task]) -> Task:

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 def ties(module: nn.Module) -> dict[str, str]:
     """The second and further names of each parameter, with its first."""
     first: dict[Tensor, str] = {}
-    found = {}
+    first_names = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         if first.setdefault(parameter, name) != name:
-            found[name] = first[parameter]
-    return found
+            first_names[name] = first[parameter]
+    return first_names
 
 
 def tie_(module: nn.Module, names: Mapping[str, str]) -> None:

@@ -73,8 +73,8 @@ def _counts(
     memory: Path,
 ) -> dict[str, int]:
     if memory.exists():
-        found: dict[str, int] = json.loads(memory.read_text(encoding="utf-8"))
-        return found
+        remembered: dict[str, int] = json.loads(memory.read_text(encoding="utf-8"))
+        return remembered
     speed = _rows_per_s(splits.selection, session, task)
     counts = {
         name: min(len(getattr(splits, name)), max(s.fewest, int(s.of_budget * budget_s * speed)))

@@ -53,8 +53,8 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
         open_recipe(chosen.trial.recipe, context, folder) as ours,
         open_recipe(outcome.baseline.recipe, context, base_folder) as baseline,
     ):
-        for each in (ours, baseline):
-            each.warm_up(context.longest_row)
+        for session in (ours, baseline):
+            session.warm_up(context.longest_row)
         proof = prove(
             context, prepared.source, ours, baseline, test, options.budget.ranks_by, clock, watch
         )

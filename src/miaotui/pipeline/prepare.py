@@ -245,25 +245,25 @@ def _notes(
 
 def _row_notes(splits: DataSplits, context: Context, searches: bool) -> list[str]:
     """What happened to rows on the way."""
-    found = []
+    notes = []
     limit = context.model.task.max_tokens
     for name, rows in (("training", context.train.rows), ("selection", context.selection.rows)):
         if rows.truncated is not None:
             count = int(rows.truncated.sum())
-            found.append(f"{count} {name} rows are longer than {limit} tokens: truncated")
+            notes.append(f"{count} {name} rows are longer than {limit} tokens: truncated")
     dropped = {
         "rows equal to a row of --eval or --test: dropped": splits.dropped_main,
         "--eval rows equal to a test row or trained on before: dropped": splits.dropped_selection,
         "--test rows trained on before: dropped": splits.dropped_test,
         "rows that splits.json does not know: split anew": splits.unknown,
     }
-    found += [f"{count} {what}" for what, count in dropped.items() if count]
+    notes += [f"{count} {what}" for what, count in dropped.items() if count]
     if len(splits.test) < SMALLEST_FOR_SURGERY and searches:
-        found.append(
+        notes.append(
             f"{len(splits.test)} test rows are too few to decide what pruning costs (under "
             f"{SMALLEST_FOR_SURGERY}): nothing was pruned, give more rows"
         )
-    return found
+    return notes
 
 
 def _gap(splits: DataSplits, context: Context, session: RowRunner) -> list[str]:

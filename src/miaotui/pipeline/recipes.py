@@ -74,7 +74,7 @@ def measure_recipe(  # noqa: PLR0913  (as `search`)
         trial = _sound(measure(recipe, "cascade", context, store, effort))
         tried.append(trial)
     baseline = best_float(floats, budget) or floats[0]
-    trials = {each.recipe.key: each for each in (*floats, *tried)}
+    trials = {trial.recipe.key: trial for trial in (*floats, *tried)}
     return Outcome(tuple(trials.values()), baseline, (floats[0], trial), latency, error)
 
 

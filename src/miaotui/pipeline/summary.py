@@ -108,11 +108,11 @@ def _quality(chosen: Tested, budget: Budget) -> QualityOutcome:
 
 
 def _notes(chosen: Tested, proof: Proof, budget: Budget, stages: str | None) -> list[str]:
-    found = []
+    notes = []
     if stages is not None:
-        found.append(stages)
+        notes.append(stages)
     if not chosen.passed:
-        found.append(
+        notes.append(
             "nothing kept the limit on the test rows: this is the tuned original; the report shows "
             "what could be had at what price"
         )
@@ -121,15 +121,15 @@ def _notes(chosen: Tested, proof: Proof, budget: Budget, stages: str | None) -> 
         met = (
             "met" if p99 <= budget.target_p99_ms else "missed; the report shows how far one can go"
         )
-        found.append(f"target p99 {budget.target_p99_ms:g} ms: {p99:.2f} ms measured, {met}")
+        notes.append(f"target p99 {budget.target_p99_ms:g} ms: {p99:.2f} ms measured, {met}")
     if not fits_memory(chosen.trial, budget):
-        found.append("nothing that keeps the limit fits --max-memory: this is the tuned original")
+        notes.append("nothing that keeps the limit fits --max-memory: this is the tuned original")
     if proof.is_short:
-        found.append(
+        notes.append(
             "the time left a short proof: rounds of under two seconds, no p99 under 1,000 calls; "
             "give a longer --time-budget"
         )
-    return found
+    return notes
 
 
 def _speed(proof: Proof, budget: Budget) -> SpeedOutcome:
@@ -146,12 +146,12 @@ def _speed(proof: Proof, budget: Budget) -> SpeedOutcome:
 
 
 def _baseline(proof: Proof) -> Baseline:
-    found = ratios(proof.ours, proof.baseline)
+    faster = ratios(proof.ours, proof.baseline)
     return Baseline(
         throughput_rows_per_s=proof.baseline.throughput_rows_per_s,
         latency_ms=_latency(proof.baseline),
-        throughput_ratio=_triple(found.get("throughput")),
-        p99_ratio=_triple(found.get("p99")) if _knows_p99(proof.ours, proof.baseline) else None,
+        throughput_ratio=_triple(faster.get("throughput")),
+        p99_ratio=_triple(faster.get("p99")) if _knows_p99(proof.ours, proof.baseline) else None,
     )
 
 
@@ -160,13 +160,13 @@ def _knows_p99(*speeds: SpeedResult) -> bool:
 
 
 def _rival(ours: SpeedResult, theirs: SpeedResult, drop: float, budget: Budget) -> Rival:
-    found = ratios(ours, theirs)
+    faster = ratios(ours, theirs)
     return Rival(
         throughput_rows_per_s=theirs.throughput_rows_per_s,
         latency_ms=_latency(theirs),
-        throughput_ratio=_triple(found.get("throughput")),
-        p50_ratio=_triple(found.get("p50")),
-        p99_ratio=_triple(found.get("p99")) if _knows_p99(ours, theirs) else None,
+        throughput_ratio=_triple(faster.get("throughput")),
+        p50_ratio=_triple(faster.get("p50")),
+        p99_ratio=_triple(faster.get("p99")) if _knows_p99(ours, theirs) else None,
         keeps_limit=drop <= budget.max_drop,
         dropped=theirs.dropped,
     )

@@ -74,7 +74,7 @@ def _drawings(result: OptimizationResult) -> dict[str, Any]:
 def _tiles(result: OptimizationResult) -> list[tuple[str, str, str]]:
     """Number, its range or origin, and what it is."""
     quality, size = result.quality, result.size_bytes
-    found = []
+    figures = []
     best = sentences.judged_rival(result)
     baseline = "the speed of the uncompressed original in our best runtime"
     against: list[tuple[Baseline, str]] = [(result.speed.baseline, baseline)]
@@ -84,10 +84,10 @@ def _tiles(result: OptimizationResult) -> list[tuple[str, str, str]]:
         triple = sentences.judged_ratio(result, other)
         if triple is not None:
             low, median, high = triple
-            found.append((f"{median:.2f}×", f"{low:.2f}–{high:.2f}", meaning))
+            figures.append((f"{median:.2f}×", f"{low:.2f}–{high:.2f}", meaning))
     span = words.interval(quality.drop_interval_95)
     drop = f"{sentences.metric_name(result)} lost, {sentences.verdict(result)}"
-    found.append((words.score(quality.drop), span, drop))
+    figures.append((words.score(quality.drop), span, drop))
     before = f"{words.size(size.original)} before"
-    found.append((words.size(size.optimized), before, "needed to serve"))
-    return found
+    figures.append((words.size(size.optimized), before, "needed to serve"))
+    return figures

@@ -81,26 +81,26 @@ def layers_kept(result: OptimizationResult) -> list[str]:
 def conditions(result: OptimizationResult) -> list[tuple[str, str]]:
     """What the numbers were taken under: the machine, the rows and the search."""
     details = result.details
-    found = [
+    facts = [
         (name.removesuffix("_bytes").replace("_", " "), words.plain(name, value))
         for name, value in details.environment.items()
     ]
     if details.splits:
         rows = ", ".join(f"{name} {count:,}" for name, count in details.splits.items())
-        found.append(("rows", rows))
-    found.append(("search", f"{result.trials} trials in {words.duration(result.seconds)}"))
+        facts.append(("rows", rows))
+    facts.append(("search", f"{result.trials} trials in {words.duration(result.seconds)}"))
     if details.engine_throughput_rows_per_s is not None:
         engine = words.rate(details.engine_throughput_rows_per_s)
-        found.append(("engine alone, without tokenization", f"{engine} rows/s"))
+        facts.append(("engine alone, without tokenization", f"{engine} rows/s"))
     if details.rounds is not None:
         kind = "a range" if details.rounds < FEWEST_ROUNDS_FOR_INTERVAL else "a 95% interval"
-        found.append(("rounds of the proof", f"{details.rounds}: low–high of a ratio is {kind}"))
+        facts.append(("rounds of the proof", f"{details.rounds}: low–high of a ratio is {kind}"))
     if details.first_call_ms is not None:
-        found.append(("first call", f"{words.millis(details.first_call_ms)} ms"))
+        facts.append(("first call", f"{words.millis(details.first_call_ms)} ms"))
     if details.latency_table_error is not None:
         error = f"{details.latency_table_error:.1%} between predicted and measured time"
-        found.append(("latency table error", error))
-    return found
+        facts.append(("latency table error", error))
+    return facts
 
 
 def recipe_yaml(result: OptimizationResult) -> str:
@@ -124,16 +124,16 @@ def _own_speed(result: OptimizationResult) -> str:
 
 
 def _comparisons(result: OptimizationResult) -> list[str]:
-    found = []
+    comparisons = []
     best = judged_rival(result)
     if best is not None and (triple := judged_ratio(result, best[1])) is not None:
-        found.append(f"{words.times(triple)} the speed of {best[0]}, the best rival,")
+        comparisons.append(f"{words.times(triple)} the speed of {best[0]}, the best rival,")
     if (triple := judged_ratio(result, result.speed.baseline)) is not None:
         original = "the speed of the uncompressed original in our best runtime"
-        found.append(f"{words.times(triple)} {original}")
+        comparisons.append(f"{words.times(triple)} {original}")
     if best is None and not any(rival.keeps_limit for rival in result.speed.rivals.values()):
-        found.append("no rival keeps the limit")
-    return found
+        comparisons.append("no rival keeps the limit")
+    return comparisons
 
 
 def _quality_sentence(result: OptimizationResult) -> str:

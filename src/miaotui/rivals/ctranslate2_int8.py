@@ -47,8 +47,8 @@ class CTranslate2(Rival):
             real = (batch.segments > 0).sum(axis=1)
             rows = [ids[:count].tolist() for ids, count in zip(batch.ids, real, strict=True)]
             kinds = [own[:count].tolist() for own, count in zip(batch.types, real, strict=True)]
-            found = encoder.forward_batch(rows, token_type_ids=kinds)
-            pooled: Any = np.array(found.pooler_output)
+            encoded = encoder.forward_batch(rows, token_type_ids=kinds)
+            pooled: Any = np.array(encoded.pooler_output)
             return pooled @ weight.T + bias  # type: ignore[no-any-return]
 
         return run

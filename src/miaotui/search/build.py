@@ -119,7 +119,7 @@ def _build_earlier_stages(
 ) -> None:
     """Each stage gets the validation rows that the ones before it leave; its threshold is what the
     asked share of them reaches."""
-    rows, found = context.validation.rows, []
+    rows, stages = context.validation.rows, []
     name = _confidence(context)
     better = _last_answers(recipe, context, folder) if name == "expected-error" else None
     waiting = np.arange(len(rows))
@@ -131,7 +131,7 @@ def _build_earlier_stages(
         curve = None if better is None else fit_error_curve(outputs.values[:, 0], better[waiting])
         sure = stage_confidence(name, outputs, curve)
         threshold = float(np.quantile(sure, 1 - stage.answers))
-        found.append(Stage(engine=stage.engine, threshold=threshold, curve=curve))
+        stages.append(Stage(engine=stage.engine, threshold=threshold, curve=curve))
         left = waiting[sure < threshold]
         if not len(left):
             raise RecipeError(
@@ -139,7 +139,7 @@ def _build_earlier_stages(
                 "validation rows that reach it; give more rows, or leave it out"
             )
         waiting = left
-    write_stages(folder, Stages(confidence=name, stages=tuple(found)))
+    write_stages(folder, Stages(confidence=name, stages=tuple(stages)))
 
 
 def _confidence(context: Context) -> ConfidenceName:

@@ -53,12 +53,12 @@ def quantize(state: SearchState, original: Trial) -> Recipe:
 def _different(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     """The best of each engine and precision, of those not far behind the very best: a single trial
     at each does not tell which of two is faster once it has the right layout and threads."""
-    found: dict[object, Trial] = {}
+    best_of_kind: dict[object, Trial] = {}
     for trial in trials:
         if trial.times_behind(trials[0], objective) < _NEAR:
             kinds = tuple(step.quantizes for step in trial.recipe.steps)
-            found.setdefault((trial.recipe.engine.name, kinds), trial)
-    return list(found.values())
+            best_of_kind.setdefault((trial.recipe.engine.name, kinds), trial)
+    return list(best_of_kind.values())
 
 
 def _refine(state: SearchState, trial: Trial, most: int | None = None) -> None:
@@ -71,10 +71,10 @@ def _refine(state: SearchState, trial: Trial, most: int | None = None) -> None:
 def _fall_back(state: SearchState) -> None:
     """Measures the layers of the fastest int8; where it loses too much, puts them back in float,
     the most sensitive first, until it does not."""
-    found = [t for t in state.trials if t.ok and t.origin == "free" and can_fall_back(t.recipe)]
-    if not found or not state.has_time(_FALLBACK_SHARE):
+    quantized = [t for t in state.trials if t.ok and t.origin == "free" and can_fall_back(t.recipe)]
+    if not quantized or not state.has_time(_FALLBACK_SHARE):
         return
-    fastest = min(found, key=lambda t: t.cost(state.budget.ranks_by))
+    fastest = min(quantized, key=lambda t: t.cost(state.budget.ranks_by))
     if allowed(fastest, state.budget) and state.is_expensive(fastest):
         state.notes.append("layers were not measured one by one: int8 keeps the limit as a whole")
         return

@@ -27,13 +27,13 @@ def frozen_outcome(
     `asked` is all that bears on the choice, as JSON would have it.
     """
     path = context.work / f"frozen-{context.fingerprint}.json"
-    found = _read(path)
-    if found is not None and found["asked"] == json.loads(json.dumps(asked)):
-        thawed = _thaw(context, found)
+    frozen = _read(path)
+    if frozen is not None and frozen["asked"] == json.loads(json.dumps(asked)):
+        thawed = _thaw(context, frozen)
         if thawed is not None:
             return thawed
     outcome = search()
-    if found is not None:
+    if frozen is not None:
         outcome = replace(outcome, notes=(*outcome.notes, _OPENED_BEFORE))
     write_json(path, {"asked": asked, **_facts(outcome)})
     return outcome

@@ -85,10 +85,10 @@ def training_free(context: Context, runtime: Recipe) -> list[Recipe]:
     layers = len(context.model.encoder.shape.layers)
     shaping: list[Step] = [PruneStructure(keep_time=0.7), PruneStructure(keep_time=0.5)]
     shaping.append(LowRank(ratio=0.5))
-    found = [before_quantizing(runtime, step) for step in shaping]
+    recipes = [before_quantizing(runtime, step) for step in shaping]
     if layers > 1:
-        found.append(_first_layers(runtime, layers - 1))
-    return found
+        recipes.append(_first_layers(runtime, layers - 1))
+    return recipes
 
 
 def pruned(runtime: Recipe, keep_time: float, seed: int) -> Recipe:

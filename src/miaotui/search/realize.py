@@ -120,13 +120,13 @@ def _recovered(  # noqa: PLR0913
 def trainings(recipe: Recipe, context: Context) -> list[str]:
     """What is written down of the stored recoveries of all stages; something else after one of them
     was made again with more time."""
-    found = []
+    records = []
     for stage in recipe.each_stage:
         for i, step in enumerate(stage.shaping, 1):
             path = _folder(context, stage.shaping[:i]) / TRAINING_FILE
             if step.trains and path.exists():
-                found.append(path.read_text(encoding="utf-8"))
-    return found
+                records.append(path.read_text(encoding="utf-8"))
+    return records
 
 
 def outgrown(recipe: Recipe, context: Context, seconds: float | None) -> bool:

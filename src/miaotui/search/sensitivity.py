@@ -31,13 +31,13 @@ def layer_sensitivity(
     measured before."""
     path = context.work / f"sensitivity-{context.fingerprint}-{runtime.key}.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    found = [Sensitivity(**entry) for entry in stored]
+    measured = [Sensitivity(**entry) for entry in stored]
     layers = len(context.model.encoder.shape.layers)
-    if len(found) == layers:
-        return found
+    if len(measured) == layers:
+        return measured
     (step,) = runtime.quantizing
     quantized = step.prepare(context.model, context.train)
-    for layer in range(len(found), layers):
+    for layer in range(len(measured), layers):
         if not has_time():
             break
         prefix = f"layers.{layer}."
@@ -46,9 +46,9 @@ def layer_sensitivity(
         folder = context.work / "engines" / "sensitivity"
         with build_and_open(runtime.engine, model, context, folder) as session:
             outputs = session.run(context.selection.rows)
-        found.append(_judged(context, layer, outputs))
-        write_json(path, [asdict(entry) for entry in found])
-    return found
+        measured.append(_judged(context, layer, outputs))
+        write_json(path, [asdict(entry) for entry in measured])
+    return measured
 
 
 def _judged(context: Context, layer: int, outputs: Outputs) -> Sensitivity:
@@ -63,10 +63,10 @@ def can_fall_back(recipe: Recipe) -> bool:
 
 
 def with_fallback(
-    runtime: Recipe, found: Sequence[Sensitivity], layers: int, skipped_in: SkippedIn = "fp32"
+    runtime: Recipe, measured: Sequence[Sensitivity], layers: int, skipped_in: SkippedIn = "fp32"
 ) -> Recipe:
     """The runtime with that many of its most sensitive layers back in float."""
-    worst = sorted(found, key=lambda entry: -entry.distance)[:layers]
+    worst = sorted(measured, key=lambda entry: -entry.distance)[:layers]
     skip = tuple(f"layers.{entry.layer}." for entry in sorted(worst, key=lambda e: e.layer))
     quantizing = tuple(step.skipping(skip, skipped_in) for step in runtime.quantizing)
     return runtime.model_copy(update={"steps": (*runtime.shaping, *quantizing)})

@@ -55,5 +55,5 @@ def _timed(trial: Trial, result: SpeedResult, which: str) -> Trial:
         "p50_ms": result.p50_ms,
         "p99_ms": result.p99_ms,
     }
-    found = {key: value for key, value in known.items() if value is not None}
-    return trial.model_copy(update={**found, "timed_beside": which})
+    figures = {key: value for key, value in known.items() if value is not None}
+    return trial.model_copy(update={**figures, "timed_beside": which})

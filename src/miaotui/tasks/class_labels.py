@@ -37,9 +37,9 @@ def infer_label_names(labels: Sequence[Label]) -> tuple[str, ...]:
     """
     if infer_problem(labels) == REGRESSION:
         return (REGRESSION_NAME,)
-    found = {item for label in labels for item in (label if isinstance(label, tuple) else (label,))}
-    integers = sorted(item for item in found if isinstance(item, int))
-    strings = sorted(item for item in found if isinstance(item, str))
+    items = {item for label in labels for item in (label if isinstance(label, tuple) else (label,))}
+    integers = sorted(item for item in items if isinstance(item, int))
+    strings = sorted(item for item in items if isinstance(item, str))
     return (*(str(item) for item in integers), *strings)
 
 
@@ -86,11 +86,11 @@ def _encode_sets(
 
 
 def _refuse_kind(
-    labels: Sequence[Label], kind: type | tuple[type, ...], found: str, expected: str
+    labels: Sequence[Label], kind: type | tuple[type, ...], described: str, expected: str
 ) -> None:
     wrong = next((label for label in labels if isinstance(label, kind)), None)
     if wrong is not None:
-        raise DataError(f"the labels are {found} (such as {wrong!r}), but the model {expected}")
+        raise DataError(f"the labels are {described} (such as {wrong!r}), but the model {expected}")
 
 
 def _positions(
@@ -99,10 +99,10 @@ def _positions(
     """The index among `names` of every distinct label."""
     if label_order is not None and _are_positions(names) and len(label_order) == len(names):
         names = label_order
-    found = {label: _position(label, names) for label in dict.fromkeys(labels)}
-    known = {label: index for label, index in found.items() if index is not None}
-    if len(known) < len(found):
-        unknown = [label for label, index in found.items() if index is None]
+    positions = {label: _position(label, names) for label in dict.fromkeys(labels)}
+    known = {label: index for label, index in positions.items() if index is not None}
+    if len(known) < len(positions):
+        unknown = [label for label, index in positions.items() if index is None]
         raise DataError(
             f"labels unknown to the model: {_listed(unknown)}; it knows {_listed(names)}; "
             "rename the labels of the rows, or the model's (id2label in its config.json)"

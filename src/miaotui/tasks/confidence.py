@@ -32,11 +32,11 @@ def _nearest_decision(outputs: Outputs) -> Confidence:
 
 def _least_margin(outputs: Outputs) -> Confidence:
     """The margin of the row's least sure readout; a row without any is sure of it."""
-    found = np.full(len(outputs), np.inf, dtype=np.float32)
+    margins = np.full(len(outputs), np.inf, dtype=np.float32)
     filled = outputs.lengths > 0
     if filled.any():
-        found[filled] = np.minimum.reduceat(_margin(outputs), outputs.starts[:-1][filled])
-    return found
+        margins[filled] = np.minimum.reduceat(_margin(outputs), outputs.starts[:-1][filled])
+    return margins
 
 
 CONFIDENCES: dict[str, Callable[[Outputs], Confidence]] = {

@@ -75,12 +75,12 @@ class Tags:
         self, letter: ndarray, kind: ndarray, row_starts: Int64[ndarray, " rows_plus_1"]
     ) -> Bool[ndarray, " words"]:
         """Words whose tag goes on with the entity of the word before."""
-        found = np.zeros(len(letter), dtype=bool)
+        goes_on = np.zeros(len(letter), dtype=bool)
         open_before = np.isin(letter[:-1], ("B", "I"))
-        found[1:] = np.isin(letter[1:], ("I", "E")) & open_before & (kind[1:] == kind[:-1])
+        goes_on[1:] = np.isin(letter[1:], ("I", "E")) & open_before & (kind[1:] == kind[:-1])
         inner = row_starts[(row_starts > 0) & (row_starts < len(letter))]
-        found[inner] = False
-        return found
+        goes_on[inner] = False
+        return goes_on
 
     def _begins(
         self, letter: ndarray, kind: ndarray, goes_on: Bool[ndarray, " words"]

@@ -198,12 +198,12 @@ def _split_at(words: Words, edges: Sequence[int]) -> Words:
 
 
 def _tags_of(words: Words, spans: Sequence[tuple[int, int, str]]) -> list[str]:
-    found = []
+    word_spans = []
     for first, last, kind in spans:
         inside = [i for i, a in enumerate(words.starts) if first <= a and words.ends[i] <= last]
         if inside:
-            found.append((inside[0], inside[-1] + 1, kind))
-    return Tags(("O", "B-", "I-")).write(found, len(words))
+            word_spans.append((inside[0], inside[-1] + 1, kind))
+    return Tags(("O", "B-", "I-")).write(word_spans, len(words))
 
 
 def _named(

@@ -136,11 +136,11 @@ class TokenClassification(Task):
         self, texts: Sequence[Text], rows: EncodedRows, outputs: Outputs
     ) -> list[EntityAnswer]:
         words = rows.readouts_or_all().merged(rows.input_starts)
-        found = outputs.merged(rows.input_starts)
-        scores = softmax(found.values) if len(found.values) else found.values
+        merged = outputs.merged(rows.input_starts)
+        scores = softmax(merged.values) if len(merged.values) else merged.values
         tags = scores.argmax(axis=1) if len(scores) else np.zeros(0, dtype=np.int64)
         best = scores.max(axis=1) if len(scores) else np.zeros(0)
-        reading = _Reading(self.tags, texts, words.values[:, 1], found.starts, tags, best)
+        reading = _Reading(self.tags, texts, words.values[:, 1], merged.starts, tags, best)
         entities = reading.entities()
         tokens = reading.tokens() if self.tells_tokens else [()] * len(texts)
         return [EntityAnswer(*both) for both in zip(entities, tokens, strict=True)]
@@ -194,11 +194,11 @@ class _Reading:
     texts: Sequence[Text]
     words: Int64[ndarray, " readouts"]
     starts: Int64[ndarray, " texts_plus_1"]
-    found: Int64[ndarray, " readouts"]
+    tag: Int64[ndarray, " readouts"]
     best: ndarray
 
     def entities(self) -> list[tuple[Entity, ...]]:
-        spans = self.tags.spans(self.found, self.starts)
+        spans = self.tags.spans(self.tag, self.starts)
         kinds = self.tags.kinds
         texts = np.searchsorted(self.starts, spans.first, side="right") - 1
         sums = np.concatenate([[0.0], np.cumsum(self.best)])
@@ -229,7 +229,7 @@ class _Reading:
                     )
                     for word, tag, score in zip(
                         self.words[a:b].tolist(),
-                        self.found[a:b].tolist(),
+                        self.tag[a:b].tolist(),
                         self.best[a:b].tolist(),
                         strict=True,
                     )
@@ -239,24 +239,28 @@ class _Reading:
 
 
 def entity_counts(tags: Tags, outputs: Outputs, targets: Targets) -> Evidence:
-    """Of each row: entities found and right, found, true. Right is what has the same words and
+    """Of each row: entities right, predicted, true. Right is what has the same words and
     type."""
-    found = tags.spans(outputs.values.argmax(axis=1), outputs.starts)
+    predicted = tags.spans(outputs.values.argmax(axis=1), outputs.starts)
     true = tags.spans(targets.values, targets.starts)
     ends = np.full(len(targets.values) + 1, -1, dtype=np.int64)
     kinds = ends.copy()
     ends[true.first], kinds[true.first] = true.last, true.kind
-    right = found.first[(ends[found.first] == found.last) & (kinds[found.first] == found.kind)]
+    right = predicted.first[
+        (ends[predicted.first] == predicted.last) & (kinds[predicted.first] == predicted.kind)
+    ]
     row, rows = _row_of(targets), len(targets)
-    counts = [np.bincount(row[words], minlength=rows) for words in (right, found.first, true.first)]
+    counts = [
+        np.bincount(row[words], minlength=rows) for words in (right, predicted.first, true.first)
+    ]
     return np.stack(counts, axis=1)
 
 
 def micro_f1(counts: Evidence) -> float:
-    """2 right / (found + true) over all rows; 0 where there is nothing to find and nothing found
-    (seqeval)."""
-    right, found, true = counts.sum(axis=0).tolist()
-    return 2 * right / (found + true) if found + true else 0.0
+    """2 right / (predicted + true) over all rows; 0 where nothing is true and nothing
+    predicted (seqeval)."""
+    right, predicted, true = counts.sum(axis=0).tolist()
+    return 2 * right / (predicted + true) if predicted + true else 0.0
 
 
 def _token_counts(outputs: Outputs, targets: Targets) -> Evidence:

@@ -75,12 +75,12 @@ class NativeWordPiece:
         """Texts, or pairs, but not some of each."""
         try:
             if texts and isinstance(texts[0], tuple):
-                found = self._pieces.encode_pairs(*zip(*texts, strict=True))
+                encoded = self._pieces.encode_pairs(*zip(*texts, strict=True))
             else:
-                found = self._pieces.encode(texts)
+                encoded = self._pieces.encode(texts)
         except TypeError:  # not UTF-8, or no text: the stock tokenizer says what is wrong with it
             return self._stock(texts)
-        ids, types, lengths, truncated, left_over, unknown = found
+        ids, types, lengths, truncated, left_over, unknown = encoded
         if len(unknown):
             self._learn(set(unknown.tolist()))
             return self.encode(texts)  # more is unknown only where all was forgotten
@@ -112,8 +112,8 @@ def native_wordpiece(tokenizer: Tokenizer, stock: StockModel) -> NativeWordPiece
     settings = _settings(tokenizer) if find_spec("miaotui_native") else None
     if settings is None:
         return None
-    found = NativeWordPiece(tokenizer, settings, stock)
-    return found if found.reads_texts else None
+    native = NativeWordPiece(tokenizer, settings, stock)
+    return native if native.reads_texts else None
 
 
 def _settings(tokenizer: Tokenizer) -> dict[str, Any] | None:

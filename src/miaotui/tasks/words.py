@@ -29,8 +29,8 @@ _OVERLAP = 4
 def split_words(text: str) -> Words:
     """Runs of letters and digits, with what joins them inside (don't, U.S, 1,000); 's, every
     Chinese or Japanese character and every mark by itself."""
-    found = [match.span() for match in _WORD.finditer(text)]
-    return Words(text, tuple(a for a, _ in found), tuple(b for _, b in found))
+    spans = [match.span() for match in _WORD.finditer(text)]
+    return Words(text, tuple(a for a, _ in spans), tuple(b for _, b in spans))
 
 
 def join_words(words: Sequence[str]) -> Words:
@@ -93,8 +93,8 @@ class WordEncoder:
         return self._rows(pieces, firsts, windows)
 
     def _pieces(self, words: list[str]) -> Pieces:
-        found = self._native_pieces(words) if self._native is not None else None
-        ids, lengths = found if found is not None else self._stock_pieces(words)
+        native = self._native_pieces(words) if self._native is not None else None
+        ids, lengths = native if native is not None else self._stock_pieces(words)
         over = lengths > self.room
         if over.any():  # a word longer than a window: its beginning is what it is known by
             place = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

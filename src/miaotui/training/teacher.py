@@ -80,14 +80,14 @@ def cache_teacher(
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         for indices in by_length(rows, batch):
             chosen = rows.select(indices)
-            found = encoder.states(*padded(rows, indices.tolist()))
+            by_layer = encoder.states(*padded(rows, indices.tolist()))
             real = read(chosen)
             places, own_starts = outputs.places(indices)
-            outputs.values[places] = encoder.head(found[-1])[real].float().numpy()
+            outputs.values[places] = encoder.head(by_layer[-1])[real].float().numpy()
             lengths = np.diff(own_starts)
             first = np.repeat(own_starts[:-1], np.minimum(lengths, _STATES_A_ROW))
             chosen_states = torch.from_numpy(first + kept_places(lengths))
-            stacked = torch.stack([s[real][chosen_states].float() for s in found], dim=1)
+            stacked = torch.stack([s[real][chosen_states].float() for s in by_layer], dim=1)
             values = stacked.clamp(-65000, 65000).to(torch.float16).numpy()
             states.values[states.places(indices)[0]] = values
             done += len(indices)

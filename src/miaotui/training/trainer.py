@@ -145,13 +145,13 @@ def _train(
     schedule = _schedule(len(data), settings, outside.seconds, len(validation.rows))
     key = checkpoint.training_key(model.encoder, data, settings)
     progress = Progress(key, settings.patience)
-    found = checkpoint.find_checkpoint(outside.work, key)
-    if found is None:
+    saved = checkpoint.find_checkpoint(outside.work, key)
+    if saved is None:
         shutil.rmtree(outside.work, ignore_errors=True)
     else:
-        progress.restore_(found[1])
+        progress.restore_(saved[1])
         if math.isfinite(outside.seconds):
-            schedule.total = min(schedule.planned, found[1]["total"])
+            schedule.total = min(schedule.planned, saved[1]["total"])
     batches = LengthBatches(data.rows, settings.batch, settings.seed)
     watch = Watch(
         progress,
@@ -161,7 +161,7 @@ def _train(
         outside.work,
         outside.on_progress,
     )
-    folder = None if found is None else found[0]
+    folder = None if saved is None else saved[0]
     student, steps = _run(model, data, settings, watch, folder, outside.open_hooks)
     best = checkpoint.load_best(outside.work)
     if best is not None:
@@ -253,8 +253,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
         """Trainer's own autocast wraps `forward`, which is not what is called here."""
         student: Encoder = self.model
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
-            found = student.states(*(inputs[name] for name in _INPUTS))
-            states = [state[inputs["read"]] for state in found]
+            every_state = student.states(*(inputs[name] for name in _INPUTS))
+            states = [state[inputs["read"]] for state in every_state]
             outputs = student.head(states[-1]).float()
         hard = hard_loss(self._loss, outputs, inputs["targets"], inputs["labelled"])
         settings = self._settings

@@ -203,15 +203,15 @@ class _ModernBert(Family):
         )
 
     def weights(self, state: Mapping[str, Tensor], shape: EncoderShape) -> dict[str, Tensor]:
-        found = {}
+        weights = {}
         for name, tensor in state.items():
             parts = self._parts(name)
             for part, piece in zip(parts, tensor.chunk(len(parts)), strict=True):
-                found[part] = piece
+                weights[part] = piece
         for i in range(len(shape.layers)):
             for part in ("output", "down"):
-                found[f"layers.{i}.{part}.bias"] = torch.zeros(shape.hidden)
-        return found
+                weights[f"layers.{i}.{part}.bias"] = torch.zeros(shape.hidden)
+        return weights
 
     def restored(self, encoder: Encoder, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         trained = encoder.state_dict()
@@ -220,8 +220,8 @@ class _ModernBert(Family):
     def _parts(self, name: str) -> tuple[str, ...]:
         """The encoder's weights that stand one below the other in one of transformers'."""
         for fused, parts in _FUSED.items():
-            before, found, after = name.partition(f".{fused}.")
-            if found:
+            before, separator, after = name.partition(f".{fused}.")
+            if separator:
                 before = before.removeprefix(f"{self.prefix}.")
                 return tuple(f"{before}.{part}.{after}" for part in parts)
         return (self.rename(name),)
