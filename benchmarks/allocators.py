@@ -56,23 +56,23 @@ def main() -> None:
 
 
 def environments() -> dict[str, dict[str, str]]:
-    found = {PLAIN: {}, "glibc-huge-pages": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}}
+    by_library = {PLAIN: {}, "glibc-huge-pages": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}}
     for library in LIBRARIES:
         path = ctypes.util.find_library(library)
         if path is None:
             sys.stderr.write(f"{library} is not installed and left out\n")
         else:
-            found[library] = {"LD_PRELOAD": path}
-    return found
+            by_library[library] = {"LD_PRELOAD": path}
+    return by_library
 
 
 def rounds(contenders: dict[str, Contender], count: int, seconds: float) -> dict[str, Any]:
     """Of each the rows a second and the median milliseconds of every round but the first."""
     names = list(contenders)
-    found: dict[str, Any] = {name: {"rows_per_s": [], "p50_ms": []} for name in names}
+    measured: dict[str, Any] = {name: {"rows_per_s": [], "p50_ms": []} for name in names}
     for number in range(count + 1):
         for i in round_order(len(names), number):
-            own, contender = found[names[i]], contenders[names[i]]
+            own, contender = measured[names[i]], contenders[names[i]]
             rate = contender.do("throughput", "sentences", seconds)
             times = contender.do("latency", "sentences", seconds)
             if not number:
@@ -80,14 +80,14 @@ def rounds(contenders: dict[str, Contender], count: int, seconds: float) -> dict
             own["rows_per_s"].append(rate["rows_per_s"])
             own["p50_ms"].append(float(np.median(times["ms"])))
             own["resident_bytes"] = times["resident_bytes"]
-    return found
+    return measured
 
 
 def ratio(own: dict[str, Any], measured: dict[str, Any], metric: str) -> str:
     """Times faster than plain glibc."""
     higher = metric == "rows_per_s"
-    found = ratio_interval(own[metric], measured[PLAIN][metric], higher_is_better=higher)
-    return f"{found.median:.3f}x ({found.low:.3f}-{found.high:.3f})"
+    interval = ratio_interval(own[metric], measured[PLAIN][metric], higher_is_better=higher)
+    return f"{interval.median:.3f}x ({interval.low:.3f}-{interval.high:.3f})"
 
 
 if __name__ == "__main__":

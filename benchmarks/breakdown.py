@@ -41,7 +41,7 @@ def main() -> None:
         sys.exit("breakdown: there is no C++ compiler; install g++")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     most = ceiling() or {}
-    found: dict[str, Any] = {"conditions": conditions(), "ceiling": most, "layers": {}}
+    results: dict[str, Any] = {"conditions": conditions(), "ceiling": most, "layers": {}}
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, "breakdown")
         source = Path(__file__).with_name("breakdown.cpp")
@@ -50,9 +50,9 @@ def main() -> None:
         for name, shape in SHAPES.items():
             for length in LENGTHS:
                 steps = run(program, (*shape, length))
-                found["layers"][f"{name}-{length}"] = steps
+                results["layers"][f"{name}-{length}"] = steps
                 print("\n".join([f"{name}, rows of {length} tokens", *table(steps, most)]))
-    write_result("breakdown", found)
+    write_result("breakdown", results)
 
 
 def run(program: Path, arguments: tuple[int, ...]) -> dict[str, dict[str, float]]:

@@ -99,17 +99,17 @@ def opened_rival(
     from miaotui.rivals import MORE_RIVALS, RIVALS, StockModel
     from miaotui.rivals.opening import at_best_batch
 
-    rival = next(each for each in (*RIVALS, *MORE_RIVALS) if each.name == name)
+    rival = next(known for known in (*RIVALS, *MORE_RIVALS) if known.name == name)
     machine = probe()
     reason = rival.unavailable(machine)
     if reason is not None:
         raise ImportError(reason)
-    found = find_model(source)
+    place = find_model(source)
     began = time.perf_counter()
-    task = load_model(found).task  # for its tokenizer: no part of what the rival needs
+    task = load_model(place).task  # for its tokenizer: no part of what the rival needs
     spared = time.perf_counter() - began
-    config = load_config(found)
-    module = padded_model(load_transformers(found, config, type(task)), type(task))
+    config = load_config(place)
+    module = padded_model(load_transformers(place, config, type(task)), type(task))
     calibration = task.encode([text for texts in workloads.values() for text in texts[:300]])
     folder = Path(tempfile.mkdtemp(prefix="rival-"))
     stock = StockModel(module, calibration, folder, cores, machine.saturates_int8)

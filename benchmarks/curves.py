@@ -109,13 +109,13 @@ def main() -> None:
     cores = probe().cores
     curves = [c for c in CURVES if c.field != "cores" or cores > 1]
     points = {(c.field, value): point_of(c, value, cores) for c in curves for value in c.values}
-    found: dict[str, Any] = {"conditions": conditions(), "ceiling": ceiling()}
+    results: dict[str, Any] = {"conditions": conditions(), "ceiling": ceiling()}
     with tempfile.TemporaryDirectory() as folder:
         times = measured(points, Path(folder), given.rounds, given.seconds)
-    found["curves"] = {c.field: told(c, points, times, found["ceiling"]) for c in curves}
-    write_result("curves", found)
-    (RESULTS / "curves.svg").write_text(picture(curves, found["curves"]), encoding="utf-8")
-    print("\n".join(table(found["curves"])))
+    results["curves"] = {c.field: told(c, points, times, results["ceiling"]) for c in curves}
+    write_result("curves", results)
+    (RESULTS / "curves.svg").write_text(picture(curves, results["curves"]), encoding="utf-8")
+    print("\n".join(table(results["curves"])))
 
 
 def point_of(curve: Curve, value: int, cores: int) -> Point:
@@ -194,7 +194,7 @@ def told(
     most: dict[str, float] | None,
 ) -> dict[str, Any]:
     peak = max((v for k, v in (most or {}).items() if k.startswith("int8")), default=None)
-    found: dict[str, Any] = {"name": curve.name, "points": []}
+    results: dict[str, Any] = {"name": curve.name, "points": []}
     for value in curve.values:
         point = points[curve.field, value]
         engines = {}
@@ -209,10 +209,10 @@ def told(
                 "ceiling_share": gops / (peak * point.cores) if peak else None,
             }
         facts = {"rows": point.rows, "tokens": point.tokens, "operations": point.operations}
-        found["points"].append({curve.field: value} | facts | {"engines": engines})
+        results["points"].append({curve.field: value} | facts | {"engines": engines})
     if curve.straight:
-        found["lines"] = {name: straight(curve, found["points"], name) for name in ENGINES}
-    return found
+        results["lines"] = {name: straight(curve, results["points"], name) for name in ENGINES}
+    return results
 
 
 def straight(curve: Curve, points: list[dict[str, Any]], name: str) -> dict[str, float]:
@@ -249,13 +249,13 @@ def table(curves: dict[str, Any]) -> list[str]:
     return lines
 
 
-def picture(curves: list[Curve], found: dict[str, Any]) -> str:
+def picture(curves: list[Curve], results: dict[str, Any]) -> str:
     """A panel for each curve: microseconds a token over tokens per row, else milliseconds."""
     width, height, parts = 380, 250, []
     for number, curve in enumerate(curves):
         left, top = 20 + number % 2 * width, 20 + number // 2 * height
         metric = "us_per_token" if curve.field == "tokens" else "ms"
-        points = found[curve.field]["points"]
+        points = results[curve.field]["points"]
         values = [own[metric] for point in points for own in point["engines"].values()]
         x = svg.Scale(0, max(curve.values), left + 44, left + width - 78)
         y = svg.Scale(0, max(values), top + height - 60, top + 24)

@@ -41,18 +41,18 @@ def main() -> None:
     }
     draw = random.Random(0)
     chosen = {name: draw.sample(texts, given.rows) for name, texts in kinds.items()}
-    found: dict[str, Any] = {"conditions": conditions(), "bundles": {}}
+    results: dict[str, Any] = {"conditions": conditions(), "bundles": {}}
     for folder, model in zip(given.bundle, given.model, strict=True):
         if read_stages(folder) is None:
             sys.exit(f"{folder} is no cascade; give another --bundle")
         own = {"sentences": held_out(model, write_rows)[: given.rows]} | chosen
         drifts = {name: drift(folder, texts) for name, texts in own.items()}
-        found["bundles"][folder.name] = {"model": read_bundle(folder).manifest["model"]} | drifts
+        results["bundles"][folder.name] = {"model": read_bundle(folder).manifest["model"]} | drifts
         for name, told in drifts.items():
             said = "shifted" if told["shifted"] else "as measured"
             line = f"{told['observed']:.1%} against {told['expected']:.1%}, {said}"
             print(f"{folder.name:28s} {name:14s} {line}")
-    write_result("drift", found)
+    write_result("drift", results)
 
 
 def drift(folder: Path, texts: list[str]) -> dict[str, Any]:

@@ -59,14 +59,14 @@ def main() -> None:
             left = (time.perf_counter() - began) / done * (given.rows - done)
             sys.stderr.write(f"{done} rows, {memory[-1] / 1e6:.1f} MB, {max(left, 0):.0f} s left\n")
     growth = memory[-1] - memory[len(memory) // 2]
-    found = {
+    results = {
         "conditions": conditions(),
         "rows": done,
         "seconds": time.perf_counter() - began,
         "resident_bytes": memory,
         "growth_in_second_half_bytes": growth,
     }
-    write_result("endurance", found)
+    write_result("endurance", results)
     print(f"{done} rows; the second half grew by {growth} bytes")
     if growth > MOST_GROWTH:
         sys.exit(1)

@@ -61,10 +61,10 @@ def main() -> None:
                 row_ms[names[i]].append(float(np.median(each[1])) * 1e3)
         say(f"round {number} of {given.rounds}")
     best = max(names, key=lambda name: float(np.median(rows_per_s[name])))
-    found: dict[str, Any] = {"conditions": conditions(), "fastest": best, "engines": {}}
+    results: dict[str, Any] = {"conditions": conditions(), "fastest": best, "engines": {}}
     for name in names:
         quality = judged(sessions[name], context, test)
-        found["engines"][name] = {
+        results["engines"][name] = {
             "recipe": moves[name].model_dump(mode="json"),
             "first_answer_s": first[name],
             "first_and_later_ms_by_length": of_length[name],
@@ -79,21 +79,21 @@ def main() -> None:
             f"{name:44s} {speed:8.0f} rows/s {one:7.2f} ms, first of its length {late:+.2f} ms, "
             f"drop {quality['drop']:+.4f}"
         )
-    write_result("engines", found)
+    write_result("engines", results)
 
 
 def first_of_each_length(session: RowRunner, rows: EncodedRows) -> dict[int, tuple[float, float]]:
     """Milliseconds of the first row of a length, and the median of four more calls with it."""
     lengths, places = np.unique(rows.lengths, return_index=True)
-    found = {}
+    results = {}
     for place in np.random.default_rng(0).permutation(len(lengths)):
         row, times = rows.select([int(places[place])]), []
         for _ in range(5):
             began = time.perf_counter()
             session.run(row)
             times.append((time.perf_counter() - began) * 1e3)
-        found[int(lengths[place])] = (times[0], float(np.median(times[1:])))
-    return found
+        results[int(lengths[place])] = (times[0], float(np.median(times[1:])))
+    return results
 
 
 def timed(session: Any, calls: list[Any]) -> list[float]:

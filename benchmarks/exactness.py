@@ -56,7 +56,7 @@ def main() -> None:
     engines: list[EngineBase] = [NativeEngine()]
     for kind in (OnnxRuntimeEngine, OpenVinoEngine, TorchEngine):
         engines += [kind(layout=layout) for layout in LAYOUTS]
-    found: dict[str, Any] = {"conditions": conditions(), "workloads": {}}
+    results: dict[str, Any] = {"conditions": conditions(), "workloads": {}}
     worst = 0
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(source)
@@ -74,11 +74,11 @@ def main() -> None:
             session = engine.open(Path(folder, "engine"), cores)
             for name, each in rows.items():
                 one = compared(expected[name], session.run(each).values)
-                found["workloads"].setdefault(name, {})[engine.title] = one
+                results["workloads"].setdefault(name, {})[engine.title] = one
                 worst += one["unexplained"]
                 print(f"{name:10s} {engine.title:24s} {one}")
             session.close()
-    write_result("exactness", found)
+    write_result("exactness", results)
     if worst:
         sys.exit(1)
 

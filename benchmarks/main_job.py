@@ -107,11 +107,11 @@ def fine_tuned(job: Job, seed: int, rate: str) -> dict[str, Any]:
     if not facts.exists():
         job.folder.mkdir(parents=True, exist_ok=True)
         job.write_texts(job.rows, job.unlabelled)
-        found = document(
+        tuned = document(
             "finetune", encoder_folder(), "--data", job.rows, "--out", folder, "--seed", seed,
             "--learning-rate", rate, "--epochs", job.epochs,
         )  # fmt: skip
-        facts.write_text(json.dumps(found))
+        facts.write_text(json.dumps(tuned))
     return json.loads(facts.read_text())  # type: ignore[no-any-return]
 
 
@@ -130,23 +130,23 @@ def one_run(job: Job, kind: str, seed: int, rate: str, asked: Sequence[object]) 
     path = RESULTS / f"{name}.json"
     if not path.exists():
         fine_tuned(job, seed, rate)
-        found = document(
+        result = document(
             "optimize", job.model(seed, rate), "--data", job.rows, *asked,
             "--seed", seed, "--out", job.folder / f"fast-{kind}-{seed}",
         )  # fmt: skip
-        del found["details"]["latency_ms"]
-        write_result(name, {"seed": seed, "conditions": conditions(), "document": found})
+        del result["details"]["latency_ms"]
+        write_result(name, {"seed": seed, "conditions": conditions(), "document": result})
     return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """By objective: drops, and the median over seeds of the ratio to each run's best rival."""
-    found: dict[str, Any] = {"conditions": runs[0]["conditions"]}
+    summed: dict[str, Any] = {"conditions": runs[0]["conditions"]}
     for objective in dict.fromkeys(run["document"]["speed"]["objective"] for run in runs):
         chosen = [r for r in runs if r["document"]["speed"]["objective"] == objective]
         lines = [line(run) for run in chosen]
         drops = [entry["drop"] for entry in lines]
-        found[objective] = {
+        summed[objective] = {
             "runs": lines,
             "mean_drop": statistics.mean(drops),
             "largest_drop": max(drops),
@@ -154,7 +154,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
             f"median_{metric}_ratio": statistics.median(e[f"{metric}_ratio"][1] for e in lines)
             for metric in ("throughput", "p50", "p99")
         }
-    return found
+    return summed
 
 
 def line(run: dict[str, Any]) -> dict[str, Any]:

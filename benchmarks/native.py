@@ -106,16 +106,16 @@ def opened(name: str, folder: Path, sentences: EncodedRows) -> Contenders:
     model = Model(encoder.eval(), task, "bert")
     calibration = Calibration(sentences, one_a_row(np.zeros(len(sentences), dtype=np.int64)))
     machine = probe()
-    found: Contenders = {}
+    results: Contenders = {}
     for title, engine, technique in ours(machine.computes_bf16):
         say(f"{name}: building {title}")
         prepared = technique.prepare(model, calibration) if technique else model
         engine.build(prepared, calibration, folder / title)
-        found[title] = engine.open(folder / title, machine.cores).run
+        results[title] = engine.open(folder / title, machine.cores).run
     for isa in lesser_kernels():
         with forced(isa):
             title = "native-int8-dynamic"
-            found[f"{title}:{isa}"] = NativeEngine().open(folder / title, machine.cores).run
+            results[f"{title}:{isa}"] = NativeEngine().open(folder / title, machine.cores).run
     stock = StockModel(
         PaddedModel(module, True), sentences, folder / "stock", machine.cores,
         machine.saturates_int8,
@@ -123,8 +123,8 @@ def opened(name: str, folder: Path, sentences: EncodedRows) -> Contenders:
     for rival in RIVALS:
         if rival.name in STOCK and rival.unavailable(machine) is None:
             say(f"{name}: building {rival.name}")
-            found[rival.name] = Session(rival.runner(stock), Padded(batch=32)).run
-    return found
+            results[rival.name] = Session(rival.runner(stock), Padded(batch=32)).run
+    return results
 
 
 def lesser_kernels() -> list[str]:
@@ -172,16 +172,16 @@ def workloads(
 ) -> dict[str, Any]:
     draw, share = np.random.default_rng(0), SHARES[model]
     began, count = time.perf_counter(), 1 + 2 * len(lengths)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
 
     def rows_of(length: int, count: int) -> EncodedRows:
         return encoded_rows(draw.integers(1000, VOCABULARY, (count, length)).tolist())
 
     def measure(workload: str, rows: EncodedRows, batches: bool) -> None:
         say(f"{model}: {workload}, {rows.total_tokens} tokens")
-        found[workload] = measured(contenders, rows, given.rounds, given.seconds, batches)
-        left = (time.perf_counter() - began) / len(found) * (count - len(found))
-        say(f"{model}: {len(found)} of {count} workloads, about {left:.0f} s left")
+        results[workload] = measured(contenders, rows, given.rounds, given.seconds, batches)
+        left = (time.perf_counter() - began) / len(results) * (count - len(results))
+        say(f"{model}: {len(results)} of {count} workloads, about {left:.0f} s left")
 
     some = sentences.select(np.arange(len(sentences) // share))
     measure("sentences", some, batches=True)
@@ -189,7 +189,7 @@ def workloads(
         many = rows_of(length, BATCH_TOKENS // share // length)
         measure(f"batch-{length}", many, batches=True)
         measure(f"single-{length}", rows_of(length, 1), batches=False)
-    return found
+    return results
 
 
 def measured(
@@ -226,10 +226,10 @@ def round_of(
     return times
 
 
-def table(found: dict[str, Any]) -> list[str]:
+def table(results: dict[str, Any]) -> list[str]:
     """Each workload: the native engine's best int8, and how many times the best other."""
     lines = []
-    for workload, values in found.items():
+    for workload, values in results.items():
         metric = "tokens_per_s" if "tokens_per_s" in next(iter(values.values())) else "p50_ms"
         higher = metric == "tokens_per_s"
         best = max if higher else min

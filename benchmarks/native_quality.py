@@ -60,12 +60,12 @@ def main() -> None:
     if not paired.exists():
         miaotui("finetune", encoder_folder(), "--data", pairs, "--out", paired,
                 "--seed", given.seed, "--learning-rate", rate)  # fmt: skip
-    found = {
+    results = {
         "conditions": conditions(),
         "sentences": judged(SENTENCES.model(given.seed, rate), rows, given.seed),
         "pairs": judged(paired, pairs, given.seed),
     }
-    print(write_result("native_quality", found).read_text(encoding="utf-8"))
+    print(write_result("native_quality", results).read_text(encoding="utf-8"))
 
 
 CLAIMS = {
@@ -90,7 +90,7 @@ def write_pairs(path: Path, rows: Path, count: int) -> None:
 
 def judged(model: Path, rows: Path, seed: int) -> dict[str, Any]:
     """By precision: accuracy, drop with its interval, share of equal labels."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         options = OptimizeOptions(str(model), RowsOptions(rows, seed=seed), Path(folder, "out"))
         prepared = prepare(options)
@@ -98,11 +98,13 @@ def judged(model: Path, rows: Path, seed: int) -> dict[str, Any]:
         for name, technique in PRECISIONS.items():
             tried = [(name, technique), *fallbacks(context, technique)]
             for named, each in tried:
-                found[named] = compared(context, test, each)
-                sys.stderr.write(f"{model.name}: {named}: {found[named]['agreement']:.2%} alike\n")
-                if found[named]["agreement"] >= ALIKE:
+                results[named] = compared(context, test, each)
+                sys.stderr.write(
+                    f"{model.name}: {named}: {results[named]['agreement']:.2%} alike\n"
+                )
+                if results[named]["agreement"] >= ALIKE:
                     break
-    return found
+    return results
 
 
 def fallbacks(context: Context, technique: Any) -> Iterator[tuple[str, Any]]:

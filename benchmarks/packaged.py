@@ -91,8 +91,8 @@ def held_out(model: Path, write: Callable[[Path, Path], None]) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder, "rows.csv")
         write(rows, Path(folder, "plain.txt"))
-        found = load_rows(rows)
-    return [str(text) for text in found.select(apply_saved(found, saved).test).texts]
+        loaded = load_rows(rows)
+    return [str(text) for text in loaded.select(apply_saved(loaded, saved).test).texts]
 
 
 def packaged_rows() -> Iterator[dict[str, str]]:

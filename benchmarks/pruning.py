@@ -134,14 +134,14 @@ def interleaved(sessions: dict[str, RowRunner], test: Split) -> dict[str, list[f
 
 
 def ratio(ours: list[float], theirs: list[float]) -> list[float]:
-    found = ratio_interval(ours, theirs, higher_is_better=True)
-    return [found.low, found.median, found.high]
+    interval = ratio_interval(ours, theirs, higher_is_better=True)
+    return [interval.low, interval.median, interval.high]
 
 
 def judged(session: RowRunner, context: Context, test: Split) -> dict[str, Any]:
-    found = context.judge.judge(session, test)
+    report = context.judge.judge(session, test)
     facts = ("original", "optimized", "drop", "interval_95", "rows", "agreement")
-    return {name: getattr(found, name) for name in facts}
+    return {name: getattr(report, name) for name in facts}
 
 
 def say(line: str) -> None:

@@ -51,25 +51,25 @@ def main() -> None:
     options.add_argument("--only", help="rivals, comma-separated; all where left out")
     options.add_argument("--result", default="rivals")
     given = options.parse_args()
-    found: dict[str, Any] = {"conditions": conditions(), "ceilings": ceilings()}
+    results: dict[str, Any] = {"conditions": conditions(), "ceilings": ceilings()}
     with tempfile.TemporaryDirectory() as folder:
         texts = Path(folder, "texts.json")
         chosen = {name: workload(name, given.model) for name in given.workloads.split(",")}
         texts.write_text(json.dumps(chosen), encoding="utf-8")
-        contenders, found["absent"] = opened(given, texts)
-        found["processes"] = {c.name: c.facts for c in contenders}
-        compare_labels(found["processes"])
-        found["workloads"], found["operations_per_row"] = {}, {}
+        contenders, results["absent"] = opened(given, texts)
+        results["processes"] = {c.name: c.facts for c in contenders}
+        compare_labels(results["processes"])
+        results["workloads"], results["operations_per_row"] = {}, {}
         for name, some in chosen.items():
-            found["workloads"][name] = measured(contenders, name, given)
-            found["operations_per_row"][name] = operations(given.model, some)
-            add_shares(found, name)
-            found["absent"] |= {c.name: c.failed for c in contenders if c.failed}
-            write_result(given.result, found)
+            results["workloads"][name] = measured(contenders, name, given)
+            results["operations_per_row"][name] = operations(given.model, some)
+            add_shares(results, name)
+            results["absent"] |= {c.name: c.failed for c in contenders if c.failed}
+            write_result(given.result, results)
         for contender in contenders:
             contender.close()
-    (RESULTS / f"{given.result}.svg").write_text(picture(found["workloads"]), encoding="utf-8")
-    print("\n".join(table(found)))
+    (RESULTS / f"{given.result}.svg").write_text(picture(results["workloads"]), encoding="utf-8")
+    print("\n".join(table(results)))
 
 
 # --- workloads and ceilings ---
@@ -123,13 +123,13 @@ def operations(folder: Path, texts: list[str]) -> float:
     return float(np.mean(2 * weights * tokens + attention * tokens**2))
 
 
-def add_shares(found: dict[str, Any], workload: str) -> None:
+def add_shares(results: dict[str, Any], workload: str) -> None:
     """Throughput of each contender as a share of what the processor's int8 would reach."""
-    registers = found["ceilings"]["registers_per_core"] or {}
+    registers = results["ceilings"]["registers_per_core"] or {}
     most = max((rate for name, rate in registers.items() if name.startswith("int8")), default=None)
-    for own in found["workloads"][workload].values():
-        rate = float(np.median(own["rows_per_s"])) * found["operations_per_row"][workload] / 1e9
-        cores = found["conditions"]["cores"]
+    for own in results["workloads"][workload].values():
+        rate = float(np.median(own["rows_per_s"])) * results["operations_per_row"][workload] / 1e9
+        cores = results["conditions"]["cores"]
         own["share_of_int8_ceiling"] = None if most is None else rate / (most * cores)
 
 
@@ -241,29 +241,29 @@ def measured(contenders: list[Contender], workload: str, given: argparse.Namespa
 
 
 def loops(contender: Contender, workload: str, rates: list[float], seconds: float) -> Any:
-    found = {}
+    results = {}
     for load in LOADS:
         rate = load * float(np.median(rates))
         times = contender.do("open", workload, 5 * seconds, rate).get("ms", [])
-        found[str(load)] = {"rate_per_s": rate, "ms": percentiles(times)}
-    return found
+        results[str(load)] = {"rate_per_s": rate, "ms": percentiles(times)}
+    return results
 
 
 def percentiles(times: list[float]) -> dict[str, float | int | None]:
     """None where the calls are too few to tell: ten must lie above it."""
-    found: dict[str, float | int | None] = {"calls": len(times)}
+    results: dict[str, float | int | None] = {"calls": len(times)}
     for q in PERCENTILES:
         enough = len(times) * (100 - q) / 100 >= MOST_SURE_ABOVE
-        found[str(q)] = float(np.percentile(times, q)) if enough else None
-    return found
+        results[str(q)] = float(np.percentile(times, q)) if enough else None
+    return results
 
 
 # --- what is shown ---
 
 
-def table(found: dict[str, Any]) -> list[str]:
+def table(results: dict[str, Any]) -> list[str]:
     lines = []
-    for workload, values in found["workloads"].items():
+    for workload, values in results["workloads"].items():
         told_here = "rows/s, share of int8's ceiling, ms p50 / p99 of one text, p99 at 80% load"
         lines.append(f"{workload}: {told_here}")
         for name, own in sorted(values.items(), key=lambda e: -np.median(e[1]["rows_per_s"])):
@@ -275,11 +275,11 @@ def table(found: dict[str, Any]) -> list[str]:
             lines.append(f"  {name:28s} {np.median(own['rows_per_s']):9.1f} {part} {shown}")
         lines += [f"  {line}" for line in ratios(values)]
     lines.append("answers as eager fp32, MB held, seconds from its start to its first answer")
-    for name, own in found["processes"].items():
+    for name, own in results["processes"].items():
         agrees = f"{own['agreement']:8.1%}" if "agreement" in own else "       -"
         held = own["resident_bytes"] / 1e6
         lines.append(f"  {name:28s} {agrees} {held:8.0f} {own['first_answer_s']:8.1f}")
-    lines += [f"absent: {name}: {reason}" for name, reason in found["absent"].items()]
+    lines += [f"absent: {name}: {reason}" for name, reason in results["absent"].items()]
     return lines
 
 

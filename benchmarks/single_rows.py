@@ -59,7 +59,7 @@ def main() -> None:
     prepared = prepared_for(given.seed, rate)
     context, rows = prepared.context, prepared.test().rows
     chosen = rows.select(list(range(min(ROWS, len(rows)))))
-    found: dict[str, Any] = {"conditions": conditions(), "rows": len(chosen), "models": {}}
+    results: dict[str, Any] = {"conditions": conditions(), "rows": len(chosen), "models": {}}
     for move in first_moves(context, ("openvino",)):
         if move.title not in ("openvino/packed", "int8-static + openvino/packed"):
             continue
@@ -73,12 +73,12 @@ def main() -> None:
                 one = in_process(VARIANTS[i], folder, move.engine.model_dump_json())
                 if number:  # the first fills the cache
                     each[VARIANTS[i]].append(one)
-        found["models"][move.title] = each
+        results["models"][move.title] = each
         shutil.rmtree(folder)
         for name, values in each.items():
             told = {key: float(np.median([v[key] for v in values])) for key in values[0]}
             print(f"{move.title:30s} {name:36s}", {key: round(v, 2) for key, v in told.items()})
-    write_result("single_rows", found)
+    write_result("single_rows", results)
 
 
 def in_process(variant: str, folder: Path, engine: str) -> dict[str, float]:

@@ -46,7 +46,7 @@ def main() -> None:
     if task._native is None:
         sys.exit("the native kernels are not installed; run make setup where there is a compiler")
     left_over = compare(task, sentences, given.texts)
-    found = {
+    results = {
         "conditions": conditions(),
         "texts_compared": given.texts,
         "texts_with_other_ids": 0,
@@ -55,7 +55,7 @@ def main() -> None:
         "single": timed(task, sentences, 1),
         "pairs": timed(task, list(zip(sentences[::2], sentences[1::2], strict=False)), 1000),
     }
-    print(write_result("tokenizer", found).read_text(encoding="utf-8"))
+    print(write_result("tokenizer", results).read_text(encoding="utf-8"))
 
 
 def packaged_sentences() -> list[str]:

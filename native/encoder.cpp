@@ -277,10 +277,10 @@ std::unique_ptr<Encoder::Scratch> Encoder::borrow(int tokens, int members) {
   std::lock_guard<std::mutex> guard(scratches_lock_);
   for (auto& scratch : scratches_)
     if (scratch->tokens >= tokens && scratch->members >= members) {
-      std::unique_ptr<Scratch> found = std::move(scratch);
+      std::unique_ptr<Scratch> taken = std::move(scratch);
       scratch = std::move(scratches_.back());
       scratches_.pop_back();
-      return found;
+      return taken;
     }
   if (!scratches_.empty()) scratches_.pop_back();  // too small: what replaces it serves its use
   return std::make_unique<Scratch>(*this, std::max(tokens, kChunkTokens), members);

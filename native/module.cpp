@@ -95,11 +95,11 @@ auto owning(std::vector<T>&& values) {
   return nb::ndarray<nb::numpy, T, nb::ndim<1>>(kept->data(), {kept->size()}, owner);
 }
 
-nb::tuple arrays(Encoded&& found) {
-  return nb::make_tuple(owning(std::move(found.ids)), owning(std::move(found.types)),
-                        owning(std::move(found.lengths)), owning(std::move(found.truncated)),
-                        owning(std::move(found.left_over)),
-                        owning(std::move(found.unknown_points)));
+nb::tuple arrays(Encoded&& encoded) {
+  return nb::make_tuple(owning(std::move(encoded.ids)), owning(std::move(encoded.types)),
+                        owning(std::move(encoded.lengths)), owning(std::move(encoded.truncated)),
+                        owning(std::move(encoded.left_over)),
+                        owning(std::move(encoded.unknown_points)));
 }
 
 using Entries = std::vector<std::pair<std::string, std::int32_t>>;

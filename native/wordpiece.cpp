@@ -90,8 +90,8 @@ void WordPiece::learn(std::uint32_t point, const std::vector<Piece>* pieces) {
 
 const WordPiece::Point* WordPiece::look_up(std::uint32_t point) const {
   if (point < kLow) return low_known_[point] ? &low_[point] : nullptr;
-  const auto found = high_.find(point);
-  return found == high_.end() ? nullptr : &found->second;
+  const auto entry = high_.find(point);
+  return entry == high_.end() ? nullptr : &entry->second;
 }
 
 // The longest piece first, from the left; a word with a part that no piece has is unknown.

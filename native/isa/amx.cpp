@@ -306,9 +306,9 @@ static bool half_sums_are_exact() {
 }
 
 static bool runs_here() {
-  static const bool found = has_avx512_bf16() && tiles_are_allowed() && sums_are_exact() &&
+  static const bool exact = has_avx512_bf16() && tiles_are_allowed() && sums_are_exact() &&
                             half_sums_are_exact();
-  return found;
+  return exact;
 }
 
 }  // namespace

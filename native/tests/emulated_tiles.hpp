@@ -83,9 +83,9 @@ MIAOTUI_UNWATCHED inline void multiply(int sums, int a, int b) {
 MIAOTUI_UNWATCHED inline void multiply_halves(int sums, int a, int b) {
   const auto value = [](std::uint16_t half) {
     const std::uint32_t bits = static_cast<std::uint32_t>(half) << 16;
-    float found;
-    __builtin_memcpy(&found, &bits, sizeof found);
-    return found;
+    float value;
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
   };
   Registers& all = configured();
   for (int m = 0; m < kTileRows; ++m) {

@@ -27,8 +27,8 @@ std::string garbage(int longest, int letters) {
   return text;
 }
 
-void learn_all(WordPiece& pieces, const Encoded& found) {
-  const std::set<std::uint32_t> points(found.unknown_points.begin(), found.unknown_points.end());
+void learn_all(WordPiece& pieces, const Encoded& encoded) {
+  const std::set<std::uint32_t> points(encoded.unknown_points.begin(), encoded.unknown_points.end());
   for (const std::uint32_t point : points) {
     std::vector<Piece> learnt;
     for (int i = below(3); i > 0; --i)
@@ -60,20 +60,20 @@ void test_round(int number) {
   const auto encode = [&] {
     return pairs ? pieces.encode_pairs(texts, seconds) : pieces.encode(texts);
   };
-  Encoded found = encode();
-  while (!found.unknown_points.empty()) {
-    learn_all(pieces, found);
-    found = encode();
+  Encoded encoded = encode();
+  while (!encoded.unknown_points.empty()) {
+    learn_all(pieces, encoded);
+    encoded = encode();
   }
-  expect(found.types.size() == (pairs ? found.ids.size() : 0), "a type for each id of a pair");
-  expect(found.lengths.size() == texts.size(), "a length for each text");
+  expect(encoded.types.size() == (pairs ? encoded.ids.size() : 0), "a type for each id of a pair");
+  expect(encoded.lengths.size() == texts.size(), "a length for each text");
   std::size_t total = 0;
-  for (const std::int64_t length : found.lengths) {
+  for (const std::int64_t length : encoded.lengths) {
     expect(length >= 0 && length <= most, "a length within the limit");
     total += static_cast<std::size_t>(length);
   }
-  expect(total == found.ids.size(), "lengths and ids fit");
-  for (const std::int32_t id : found.ids) expect(id >= 0 && id < 1000, "an id of the vocabulary");
+  expect(total == encoded.ids.size(), "lengths and ids fit");
+  for (const std::int32_t id : encoded.ids) expect(id >= 0 && id < 1000, "an id of the vocabulary");
 }
 
 }  // namespace
