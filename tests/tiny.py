@@ -186,5 +186,6 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "modernbert": ("ModernBert", _MODERNBERT),
     "megatron-bert": ("MegatronBert", {}),
     "gpt2": ("GPT2", {"pad_token_id": 1}),
+    "llama": ("Llama", {"num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}),
     "canine": ("Canine", _CANINE),
 }

@@ -1,6 +1,7 @@
 """Loads a model from a folder or a hub id; safetensors only, no code of the model's own."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from miaotui.errors import ModelError
+from miaotui.models.config import CONFIG_FILE, read_config, read_object
 from miaotui.models.families import blank_encoder, family_of
 from miaotui.models.model import Model, PaddedModel
 from miaotui.models.precision import PRECISION_FILE, Precision
@@ -25,8 +27,12 @@ from miaotui.tasks.saved import TASK_FILE, open_task, read_tokenizer, save_task
 SHAPE_FILE = "shape.json"
 WEIGHTS_FILE = "model.safetensors"
 _LONGEST = 512
+_ADAPTER_FILE = "adapter_config.json"
+_WRAPPERS = ("module.", "model.")
+"""What training scripts that saved a model from within a wrapper put before each weight's name."""
 _TIES = "ties"
 """Metadata of weights: names whose tensor is stored once, under the name beside them."""
+_TOKENIZER_SETTINGS = "tokenizer_config.json"
 _VOCABULARIES = ("vocab*.txt", "vocab*.json", "*.model")
 
 
@@ -75,7 +81,13 @@ def _download(name: str, revision: str | None) -> Path:
 def _check_folder(folder: Path) -> None:
     if (folder / SHAPE_FILE).exists():
         return
-    if not (folder / "config.json").is_file():
+    if (folder / _ADAPTER_FILE).is_file() and not list(folder.glob("model*.safetensors")):
+        base = read_object(folder / _ADAPTER_FILE).get("base_model_name_or_path")
+        raise ModelError(
+            f"{folder} holds an adapter of {base}, not a whole model; merge the two with peft "
+            "(merge_and_unload), save the result with save_pretrained and give that folder"
+        )
+    if not (folder / CONFIG_FILE).is_file():
         raise ModelError(f"{folder} has no config.json; save the model with save_pretrained first")
     if list(folder.glob("*.safetensors")):
         return
@@ -93,19 +105,12 @@ def _check_folder(folder: Path) -> None:
 
 def load_config(source: Source) -> Any:
     """The transformers config; a strange one is a ModelError."""
-    from transformers import AutoConfig
-
-    if not (source.folder / "config.json").is_file():
+    if not (source.folder / CONFIG_FILE).is_file():
         raise ModelError(
             f"{source.folder} has no config.json: it holds a model that miaotui made, not one "
             "of transformers; give the model that it was made from"
         )
-    _read_object(source.folder / "config.json")
-    try:
-        return AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
-    except (ValueError, KeyError, OSError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{source.folder / 'config.json'}: {reason}") from error
+    return read_config(source.folder)
 
 
 def load_model(source: Source, asked: type[Task] | None = None) -> Model:
@@ -150,22 +155,35 @@ def load_transformers(source: Source, config: Any, task: type[Task], **replaced:
     import transformers
 
     loader = getattr(transformers, f"AutoModelFor{task.architecture}")
+    settings = {
+        "config": config if not replaced else None,
+        "dtype": torch.float32,
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": bool(replaced),
+        **replaced,
+    }
     try:
         with _quiet():
-            module, info = loader.from_pretrained(
-                source.folder,
-                config=config if not replaced else None,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                ignore_mismatched_sizes=bool(replaced),
-                **replaced,
-            )
+            module, info = loader.from_pretrained(source.folder, **settings)
+            wrapper = _wrapper(info)
+            if wrapper is not None:
+                mapping = {f"^{re.escape(wrapper)}": ""}
+                module, info = loader.from_pretrained(
+                    source.folder, key_mapping=mapping, **settings
+                )
     except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{source.folder}: {reason}") from error
     body = f"{module.base_model_prefix}."
+    lost = sorted(key for key in info["missing_keys"] if key.startswith(body))
+    lost = [key for key in lost if not (replaced and ".pooler." in key)]  # part of a head to train
+    if lost:
+        raise ModelError(
+            f"{source.folder} lacks {len(lost)} of its weights, such as {lost[0]}; save the model "
+            "again, whole"
+        )
     unfit = sorted(key for key, *_ in info["mismatched_keys"] if key.startswith(body))
     if unfit:
         raise ModelError(f"{source.folder}: {unfit[0]} is not of the size that its config says")
@@ -175,15 +193,39 @@ def load_transformers(source: Source, config: Any, task: type[Task], **replaced:
             f"{source.folder} has no trained head for {task.name} ({missing} is missing); "
             "fine-tune it first: miaotui finetune"
         )
+    if getattr(module.config, "pad_token_id", None) is None:
+        module.config.pad_token_id = _padding_id(load_tokenizer(source, module.config), module)
     return module.eval()
 
 
-def load_tokenizer(source: Source) -> Tokenizer:
-    """The fast tokenizer; converted by transformers where only a slow one was saved."""
+def _padding_id(tokenizer: Tokenizer, module: Any) -> int:
+    """What stands in for a padding token where a model has none, so that the last real token of
+    each row is found: its end token, unless every row ends with that; then the last of all ids."""
+    end = getattr(module.config, "eos_token_id", None)
+    ends: list[int] = end if isinstance(end, list) else [end] if end is not None else []
+    always = tokenizer.encode("").ids
+    last: int = module.get_input_embeddings().num_embeddings - 1
+    return next((token for token in ends if token not in always), last)
+
+
+def _wrapper(info: dict[str, Any]) -> str | None:
+    """What stands before the name of every weight that was not recognized, if much is missing."""
+    strange = info["unexpected_keys"]
+    if not strange or not info["missing_keys"]:
+        return None
+    return next((w for w in _WRAPPERS if all(key.startswith(w) for key in strange)), None)
+
+
+def load_tokenizer(source: Source, config: Any) -> Tokenizer:
+    """The fast tokenizer with its settings obeyed, as transformers opens it: case, accents, the
+    space before the first word, the side that is cut. Without settings, tokenizer.json as it is."""
     path = source.folder / "tokenizer.json"
     if path.is_file():
-        return read_tokenizer(path)
-    if not any(file for kind in _VOCABULARIES for file in source.folder.glob(kind)):
+        plain, settings = read_tokenizer(path), source.folder / _TOKENIZER_SETTINGS
+        if not settings.is_file():
+            return plain
+        read_object(settings)
+    elif not any(file for kind in _VOCABULARIES for file in source.folder.glob(kind)):
         raise ModelError(
             f"{source.folder} has no tokenizer; expected tokenizer.json: save it there with the "
             "tokenizer's save_pretrained"
@@ -191,13 +233,15 @@ def load_tokenizer(source: Source) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        fast = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
+        fast = AutoTokenizer.from_pretrained(source.folder, config=config, trust_remote_code=False)
     except (ValueError, KeyError, OSError, ImportError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{source.folder}: no usable tokenizer: {reason}") from error
     if not getattr(fast, "is_fast", False):
         raise ModelError(f"{source.folder}: its tokenizer has no fast form (tokenizer.json)")
-    return fast.backend_tokenizer  # type: ignore[no-any-return]
+    tokenizer: Tokenizer = fast.backend_tokenizer
+    tokenizer.enable_truncation(_LONGEST, direction=fast.truncation_side)
+    return tokenizer
 
 
 def longest_row(source: Source, config: Any) -> int:
@@ -208,28 +252,30 @@ def longest_row(source: Source, config: Any) -> int:
     positions = getattr(config, "max_position_embeddings", None)
     if not family and isinstance(positions, int) and positions > 0:
         limits.append(min(positions, _LONGEST))
-    settings = source.folder / "tokenizer_config.json"
+    settings = source.folder / _TOKENIZER_SETTINGS
     if settings.is_file():
-        stated = _read_object(settings).get("model_max_length")
+        stated = read_object(settings).get("model_max_length")
         if isinstance(stated, int | float) and 0 < stated < 1e6:
             limits.append(int(stated))
     return min(limits, default=_LONGEST)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} holds a {type(content).__name__}; expected a JSON object")
-    return content
-
-
 def _task(source: Source, config: Any, kind: type[Task]) -> Task:
     if (source.folder / TASK_FILE).is_file():
         return open_task(source.folder)
-    return kind.of_model(load_tokenizer(source), config, longest_row(source, config))
+    tokenizer = load_tokenizer(source, config)
+    known, most = tokenizer.get_vocab_size(with_added_tokens=False), _vocabulary(config)
+    if most is not None and known > most:
+        raise ModelError(
+            f"{source.folder}: its tokenizer has {known} tokens, its model {most}: the two do not "
+            "belong together"
+        )
+    return kind.of_model(tokenizer, config, longest_row(source, config))
+
+
+def _vocabulary(config: Any) -> int | None:
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    return size if isinstance(size, int) else None
 
 
 def _precision(folder: Path) -> Precision:

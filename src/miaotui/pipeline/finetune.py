@@ -75,7 +75,7 @@ def finetune(  # noqa: PLR0913  (a verb's settings)
     config = load_config(source)
     kind = _task(source, config, data, task)
     rows = kind.read_rows(data, columns or Columns())
-    own = kind.of_rows(load_tokenizer(source), rows, longest_row(source, config))
+    own = kind.of_rows(load_tokenizer(source, config), rows, longest_row(source, config))
     own.check_trainable(rows)
     splits = splits_with(rows, seed=settings.seed)
     module, family, started = _start(source, config, own, settings.seed)
@@ -131,7 +131,9 @@ def _save(  # noqa: PLR0913
         if (source.folder / name).is_file():
             shutil.copyfile(source.folder / name, out / name)
     if not (out / "tokenizer.json").exists():
-        (out / "tokenizer.json").write_text(load_tokenizer(source).to_str(), encoding="utf-8")
+        (out / "tokenizer.json").write_text(
+            load_tokenizer(source, module.config).to_str(), encoding="utf-8"
+        )
     save_splits(out, splits)
 
 

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from miaotui.data.label_cells import Label
-from miaotui.errors import DataError
+from miaotui.errors import DataError, ModelError
 
 SINGLE_LABEL = "single_label"
 MULTI_LABEL = "multi_label"
@@ -41,6 +42,20 @@ def infer_label_names(labels: Sequence[Label]) -> tuple[str, ...]:
     integers = sorted(item for item in items if isinstance(item, int))
     strings = sorted(item for item in items if isinstance(item, str))
     return (*(str(item) for item in integers), *strings)
+
+
+def class_names(config: Any) -> tuple[str, ...]:
+    """Of a classifier's outputs, in their order: that of the ids, which may have gaps. Two classes
+    of one name are a ModelError."""
+    ids: dict[str, int] = {}
+    for number, name in sorted(config.id2label.items()):
+        if str(name) in ids:
+            raise ModelError(
+                f"classes {ids[str(name)]} and {number} of the model are both named {str(name)!r}; "
+                "give each its own name in id2label of its config.json"
+            )
+        ids[str(name)] = number
+    return tuple(ids)
 
 
 def encode_labels(

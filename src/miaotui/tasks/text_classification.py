@@ -15,7 +15,12 @@ from miaotui.data.columns import ANY_COLUMNS, Columns
 from miaotui.data.rows import Rows, load_rows
 from miaotui.errors import DataError
 from miaotui.tasks.base import EncodedRows, Text
-from miaotui.tasks.class_labels import encode_labels, infer_label_names, infer_problem
+from miaotui.tasks.class_labels import (
+    class_names,
+    encode_labels,
+    infer_label_names,
+    infer_problem,
+)
 from miaotui.tasks.metrics import Metric
 from miaotui.tasks.outputs import Outputs, Targets, one_a_row
 from miaotui.tasks.problems import RULES, Problem, Rules
@@ -74,8 +79,9 @@ class TextClassification(Task):
     def of_model(cls, tokenizer: Tokenizer, config: Any, max_tokens: int) -> Self:
         stated = {rules.problem_type: problem for problem, rules in RULES.items()}
         usual = Problem.REGRESSION if config.num_labels == 1 else Problem.SINGLE_LABEL
-        labels = [str(config.id2label[i]) for i in range(config.num_labels)]
-        return cls.of(tokenizer, labels, stated.get(config.problem_type, usual), max_tokens)
+        return cls.of(
+            tokenizer, class_names(config), stated.get(config.problem_type, usual), max_tokens
+        )
 
     @classmethod
     def of_facts(cls, tokenizer: Tokenizer, facts: Mapping[str, Any]) -> Self:
@@ -89,7 +95,8 @@ class TextClassification(Task):
         """With a copy of `tokenizer` of its own, set to truncate and not to pad."""
         own = Tokenizer.from_str(tokenizer.to_str())
         own.no_padding()
-        own.enable_truncation(max_tokens)
+        side = (tokenizer.truncation or {}).get("direction", "right")
+        own.enable_truncation(max_tokens, direction=side)
         return cls(own, tuple(labels), max_tokens, problem)
 
     @classmethod

@@ -16,6 +16,7 @@ from miaotui.data.inputs import Words
 from miaotui.data.rows import Rows
 from miaotui.errors import DataError
 from miaotui.tasks.base import EncodedRows, Text
+from miaotui.tasks.class_labels import class_names
 from miaotui.tasks.entities import Tags, labels_for, read_spans, scheme_of_rows
 from miaotui.tasks.entity_rows import holds_entities, read_entity_rows
 from miaotui.tasks.metrics import Evidence, Metric
@@ -88,8 +89,7 @@ class TokenClassification(Task):
 
     @classmethod
     def of_model(cls, tokenizer: Tokenizer, config: Any, max_tokens: int) -> Self:
-        labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-        return cls(tokenizer, labels, max_tokens)
+        return cls(tokenizer, class_names(config), max_tokens)
 
     @classmethod
     def of_facts(cls, tokenizer: Tokenizer, facts: Mapping[str, Any]) -> Self:
