@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
-from miaotui.data.table import Table, read_utf8
+from miaotui.data.file_text import read_text
+from miaotui.data.table import Table
 from miaotui.errors import DataError
 
 _ARROW_FILE_MAGIC = b"ARROW1"
@@ -67,7 +68,8 @@ def _shards(folder: Path) -> list[Path]:
 def _listed_shards(state_file: Path) -> list[str]:
     try:
         names = [
-            str(entry["filename"]) for entry in json.loads(read_utf8(state_file))["_data_files"]
+            str(entry["filename"])
+            for entry in json.loads(read_text(state_file).text)["_data_files"]
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(

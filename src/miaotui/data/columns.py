@@ -27,7 +27,7 @@ PAIR_NAMES = (
 TEXT_NAMES = (
     "text", "sentence", "review", "content", "query", "question", "comment", "tweet", "message",
     "utterance", "document", "body", "premise", "sentence1", "text1", "text_a", "review_body",
-    "review_text", "文本", "评论", "内容",
+    "review_text", "文本", "评论", "内容", "标题", "句子", "正文",
 )  # fmt: skip
 """Names of a column that holds a single text."""
 
@@ -35,7 +35,7 @@ LABEL_NAMES = (
     ("label", "labels", "标签"),
     (
         "class", "category", "target", "score", "stars", "rating", "sentiment", "intent", "emotion",
-        "topic", "similarity", "similarity_score", "类别",
+        "topic", "similarity", "similarity_score", "类别", "分类", "情感",
     ),
 )  # fmt: skip
 """Names of a label column; those of the second group count only where the first has none."""

@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from miaotui.errors import DataError
@@ -16,29 +17,39 @@ _NUMBER = re.compile(
     r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|[+-]?inf", re.ASCII | re.IGNORECASE
 )
 _LISTED = 5
+_MOST_WHOLE = 20
+"""Distinct whole numbers that are still taken for classes."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label of every row, None where it has none; `notes` say what was guessed."""
+
+    values: tuple[Label | None, ...]
+    notes: tuple[str, ...] = ()
 
 
 def labels_from_cells(
     cells: Sequence[Any], typed: bool, names: tuple[str, ...] | None, where: str
-) -> tuple[Label, ...]:
-    """The label of every row, all of one kind; a row without one is a DataError.
+) -> Labels:
+    """Labels that are all of one kind; a column without any is a DataError.
 
-    Integers stay integers and decimal numbers stay so, also whole ones; integers among decimal
-    numbers become decimal. Untyped cells (CSV) are numbers if all of them look like numbers ("007"
-    is a code). Strings that all look like lists are read as JSON lists. `names` replaces class
+    Integers stay integers and decimal numbers stay so, unless they are a few whole ones, which are
+    classes; integers among decimal numbers become decimal. Untyped cells (CSV) are numbers if all
+    of them look like numbers ("007" is a code). Strings that all look like lists are read as JSON
+    lists, lists of a zero or one for every class as the classes that hold. `names` replaces class
     indices.
     """
     values = [_stripped(cell) for cell in cells] if not typed else list(cells)
     values = _lists_from_json(values, where)
     values = values if typed else _numbers_from_strings(values)
-    missing = [i for i, value in enumerate(values) if _is_missing(value, named=names is not None)]
-    if missing:
-        raise DataError(
-            f"{where} has no label in {listed_rows(missing)}; add it or remove the rows"
-        )
+    present = {i: v for i, v in enumerate(values) if not _is_missing(v, named=names is not None)}
+    if not present:
+        raise DataError(f"{where} has no label in any row; name another with --label-column")
     if names is not None:
-        values = [_named(value, names, where) for value in values]
-    return _of_one_kind(values, where)
+        present = {i: _named(value, names, where) for i, value in present.items()}
+    labels, notes = _of_one_kind(present, where)
+    return Labels(tuple(labels.get(i) for i in range(len(values))), notes)
 
 
 def listed_rows(indices: Sequence[int]) -> str:
@@ -107,9 +118,10 @@ def _named(value: Any, names: tuple[str, ...], where: str) -> Any:
     return names[value]
 
 
-def _of_one_kind(values: Sequence[Any], where: str) -> tuple[Label, ...]:
+def _of_one_kind(values: Mapping[int, Any], where: str) -> tuple[dict[int, Label], tuple[str, ...]]:
+    """Labels by row, and what was guessed."""
     first_of: dict[str, int] = {}
-    for i, value in enumerate(values):
+    for i, value in values.items():
         first_of.setdefault(_KINDS.get(type(value), type(value).__name__), i)
     kinds = set(first_of)
     if kinds == {"integer", "decimal number"}:
@@ -120,13 +132,49 @@ def _of_one_kind(values: Sequence[Any], where: str) -> tuple[Label, ...]:
             f"{where}: labels must all be integers, decimal numbers, strings, or lists of "
             f"integers or strings; found {kinds_met}"
         )
-    labels = tuple(
-        _READERS[kind](value, f"{where}, row {i + 1}")
-        for kind in kinds
-        for i, value in enumerate(values)
-    )
-    _refuse_mixed_items(labels, where)
-    return labels
+    (kind,) = kinds
+    if kind == "decimal number" and _are_classes(values.values()):
+        classes = sorted({int(value) for value in values.values()})
+        told = f"{where}: decimal numbers that are whole are read as classes {_first(classes)}"
+        return {i: int(value) for i, value in values.items()}, (told,)
+    if kind == "list" and _are_multi_hot(list(values.values())):
+        told = f"{where}: lists of a zero or one for every class are read as the classes that hold"
+        held: dict[int, Label] = {
+            i: tuple(j for j, one in enumerate(v) if one) for i, v in values.items()
+        }
+        return held, (told,)
+    labels = {i: _READERS[kind](value, f"{where}, row {i + 1}") for i, value in values.items()}
+    _refuse_mixed_items(tuple(labels.values()), where)
+    _refuse_near_twins(labels.values(), where)
+    return labels, ()
+
+
+def _are_classes(values: Collection[float]) -> bool:
+    whole = all(math.isfinite(value) and value == int(value) for value in values)
+    return whole and len(set(values)) <= _MOST_WHOLE
+
+
+def _are_multi_hot(lists: Sequence[Sequence[Any]]) -> bool:
+    """All as long, of zeros and ones, and at least one that lists a class twice if it lists any."""
+    width = len(lists[0])
+    alike = all(len(v) == width and all(item in (0, 1) for item in v) for v in lists)
+    return alike and any(len(set(v)) < len(v) for v in lists)
+
+
+def _refuse_near_twins(labels: Collection[Label], where: str) -> None:
+    names: dict[str, str] = {}
+    for label in dict.fromkeys(label for label in labels if isinstance(label, str)):
+        twin = names.setdefault(" ".join(label.casefold().split()), label)
+        if twin != label:
+            raise DataError(
+                f"{where}: classes {twin!r} and {label!r} differ in case or spaces only; write "
+                "them alike"
+            )
+
+
+def _first(values: Sequence[object]) -> str:
+    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
+    return ", ".join(map(str, values[:_LISTED])) + more
 
 
 def _string(value: Any, where: str) -> Label:

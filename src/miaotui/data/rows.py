@@ -45,28 +45,56 @@ class Rows:
 def load_rows(path: str | Path, columns: Columns = ANY_COLUMNS, labelled: bool = True) -> Rows:
     """Reads CSV, TSV, JSON lines, Parquet, Arrow or a folder saved by `datasets`.
 
-    With `labelled` False labels are ignored, and `.txt` with one text per line is read too. Empty
-    texts are kept; whatever cannot be used as it is is a DataError of one line.
+    Rows without a label or a text are left out and counted. With `labelled` False labels are
+    ignored, empty texts are kept, and `.txt` with one text per line is read too. Whatever cannot be
+    used as it is is a DataError of one line.
     """
     source = str(path)
     table = read_table(Path(path), plain_text=not labelled)
     chosen = find_columns(table.names, columns, labelled, source)
-    firsts = _texts(table, chosen.text, source)
+    firsts = _texts(table, chosen.text, source, labelled)
     if not firsts:
         raise DataError(f"{source} has no rows; give a file with at least one")
-    texts: tuple[Text, ...] = firsts
+    texts: tuple[str | tuple[str, str], ...] = firsts
     if chosen.pair is not None:
-        texts = tuple(zip(firsts, _texts(table, chosen.pair, source), strict=True))
+        texts = tuple(zip(firsts, _texts(table, chosen.pair, source, labelled), strict=True))
     if chosen.label is None:
-        return Rows(texts, None, source)
+        return Rows(texts, None, source, notes=table.notes)
     names = table.class_names.get(chosen.label)
     where = f"{source}, column {chosen.label!r}"
     labels = labels_from_cells(table.column(chosen.label), table.typed, names, where)
-    return Rows(texts, labels, source, names)
+    rows = _whole_rows(texts, labels.values, source)
+    return replace(rows, label_order=names, notes=(*table.notes, *labels.notes, *rows.notes))
 
 
-def _texts(table: Table, column: str, source: str) -> tuple[str, ...]:
+def _whole_rows(
+    texts: Sequence[str | tuple[str, str]], labels: Sequence[Label | None], source: str
+) -> Rows:
+    """Those with a text and a label; what was left out, and what contradicts itself, is noted."""
+    silent = {i for i, text in enumerate(texts) if not "".join(text).strip()}
+    kept = {i: v for i, v in enumerate(labels) if v is not None and i not in silent}
+    if not kept:
+        raise DataError(f"{source} has no row with both a text and a label; give some")
+    unlabelled = len(labels) - len(kept) - len(silent)
+    answers: dict[Text, set[Label]] = {}
+    for i, label in kept.items():
+        answers.setdefault(texts[i], set()).add(label)
+    torn = [text for text, given in answers.items() if len(given) > 1]
+    notes = {
+        f"{source}: rows without a text, left out: {len(silent)}": silent,
+        f"{source}: rows without a label, left out: {unlabelled}": unlabelled,
+        f"{source}: texts that stand there with different labels: {len(torn)}, "
+        f"such as {str(torn[:1])[1:-1]:.60}": torn,
+    }
+    told = tuple(note for note, counted in notes.items() if counted)
+    return Rows(tuple(texts[i] for i in kept), tuple(kept.values()), source, notes=told)
+
+
+def _texts(table: Table, column: str, source: str, gaps: bool) -> tuple[str, ...]:
+    """With `gaps` a text that is not there is an empty one."""
     cells = table.column(column)
+    if gaps:
+        cells = ["" if cell is None else cell for cell in cells]
     missing = [i for i, cell in enumerate(cells) if cell is None]
     if missing:
         raise DataError(

@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from miaotui.data.file_text import COMPRESSIONS, file_kind
 from miaotui.data.table import Table
 from miaotui.data.text_files import TEXT_READERS, read_plain_text
 from miaotui.errors import DataError
 
-FORMATS = ".csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow or a folder saved by datasets"
+FORMATS = (
+    ".csv, .tsv, .jsonl, .ndjson, .json (also .gz or .zst), .parquet, .arrow or a folder saved by "
+    "datasets"
+)
 
 
 def read_table(path: Path, plain_text: bool = False) -> Table:
@@ -27,7 +31,9 @@ def read_table(path: Path, plain_text: bool = False) -> Table:
 
 
 def _reader(path: Path, plain_text: bool) -> Callable[[Path], Table]:
-    extension = path.suffix.lower()
+    extension = file_kind(path)
+    if path.suffix.lower() in COMPRESSIONS and extension not in (".txt", *TEXT_READERS):
+        raise DataError(f"{path}: only text files are read compressed; unpack it first")
     if extension in (".parquet", ".arrow"):
         from miaotui.data import arrow_files
 

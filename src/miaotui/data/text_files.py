@@ -9,35 +9,47 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from miaotui.data.table import Table, read_utf8
+from miaotui.data.file_text import read_text
+from miaotui.data.table import Table
 from miaotui.errors import DataError
 
 PLAIN_TEXT_COLUMN = "text"
+_SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 
 
 def read_plain_text(path: Path) -> Table:
-    lines = read_utf8(path).removesuffix("\n").split("\n")
+    read = read_text(path)
+    lines = read.text.removesuffix("\n").split("\n")
     texts = [line.removesuffix("\r") for line in lines]
-    return Table((PLAIN_TEXT_COLUMN,), lambda _: texts, typed=False)
+    return Table((PLAIN_TEXT_COLUMN,), lambda _: texts, typed=False, notes=read.notes)
 
 
 def _read_csv(path: Path) -> Table:
-    return _read_delimited(path, ",")
+    """With the separator that its header has most of: a comma unless there are more of another."""
+    read = read_text(path)
+    header = read.text.lstrip("\r\n").partition("\n")[0]
+    separator = max(_SEPARATORS, key=header.count)
+    told = (
+        () if separator == "," else (f"{path} is read with {_SEPARATORS[separator]} between cells",)
+    )
+    return _delimited(path, read.text, separator, (*read.notes, *told))
 
 
 def _read_tsv(path: Path) -> Table:
-    return _read_delimited(path, "\t")
+    read = read_text(path)
+    return _delimited(path, read.text, "\t", read.notes)
 
 
-def _read_delimited(path: Path, delimiter: str) -> Table:
-    records = _records(path, read_utf8(path), delimiter)
+def _delimited(path: Path, text: str, delimiter: str, notes: tuple[str, ...]) -> Table:
+    records = _records(path, text, delimiter)
     names = _header(path, next(records, []))
     columns: tuple[list[str], ...] = tuple([] for _ in names)
     for record in records:
         for cells, cell in zip(columns, record, strict=True):
             cells.append(cell)
     by_name = dict(zip(names, columns, strict=True))
-    return Table(tuple(name for name in by_name if name), by_name.__getitem__, typed=False)
+    named = tuple(name for name in by_name if name)
+    return Table(named, by_name.__getitem__, typed=False, notes=notes)
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
@@ -93,21 +105,22 @@ def _fields_up_to(characters: int) -> Iterator[None]:
 
 def _read_json(path: Path) -> Table:
     """A `.json` file: one array of objects, or one object a line."""
-    text = read_utf8(path)
-    if not text.lstrip().startswith("["):
-        return _json_table(path, _json_lines(path, text))
-    values = _parsed(path, text, 1)
+    read = read_text(path)
+    if not read.text.lstrip().startswith("["):
+        return _json_table(path, _json_lines(path, read.text), read.notes)
+    values = _parsed(path, read.text, 1)
     for number, value in enumerate(values, start=1):
         if not isinstance(value, dict):
             raise DataError(
                 f"{path}: item {number} is not an object; "
                 'expected [{"text": "...", "label": "..."}, ...]'
             )
-    return _json_table(path, values)
+    return _json_table(path, values, read.notes)
 
 
 def _read_json_lines(path: Path) -> Table:
-    return _json_table(path, _json_lines(path, read_utf8(path)))
+    read = read_text(path)
+    return _json_table(path, _json_lines(path, read.text), read.notes)
 
 
 def _json_lines(path: Path, text: str) -> list[dict[str, object]]:
@@ -138,11 +151,11 @@ def _parsed(path: Path, text: str, first_line: int) -> Any:
         raise DataError(f"{path}: line {first_line} cannot be read as a row ({error})") from error
 
 
-def _json_table(path: Path, rows: Sequence[dict[str, object]]) -> Table:
+def _json_table(path: Path, rows: Sequence[dict[str, object]], notes: tuple[str, ...]) -> Table:
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     if not names:
         raise DataError(f"{path} has no rows; give a file with at least one")
-    return Table(names, lambda name: [row.get(name) for row in rows])
+    return Table(names, lambda name: [row.get(name) for row in rows], notes=notes)
 
 
 TEXT_READERS: dict[str, Callable[[Path], Table]] = {

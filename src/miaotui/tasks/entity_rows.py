@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from miaotui.data.columns import Columns
+from miaotui.data.file_text import read_text
 from miaotui.data.inputs import Words
 from miaotui.data.label_cells import listed_rows
 from miaotui.data.rows import Rows
-from miaotui.data.table import Table, read_utf8
+from miaotui.data.table import Table
 from miaotui.data.tables import read_table
 from miaotui.data.text_files import PLAIN_TEXT_COLUMN
 from miaotui.errors import DataError
@@ -66,14 +67,14 @@ def holds_entities(path: Path) -> bool:
 
 def looks_like_columns(path: Path) -> bool:
     """Whether nearly every line that is not blank ends with a tag after other fields."""
-    fields = [line.split() for line in read_utf8(path).splitlines()[:_SNIFFED_LINES]]
+    fields = [line.split() for line in read_text(path).text.splitlines()[:_SNIFFED_LINES]]
     filled = [line for line in fields if line]
     tagged = [line for line in filled if len(line) > 1 and _TAG.fullmatch(line[-1])]
     return bool(filled) and len(tagged) > 0.9 * len(filled)
 
 
 def _from_columns(path: Path, labelled: bool) -> Rows:
-    sentences = list(_sentences(read_utf8(path)))
+    sentences = list(_sentences(read_text(path).text))
     if not sentences:
         raise DataError(f"{path} has no rows; give a file with at least one")
     widths = {len(line) for sentence in sentences for line in sentence}
