@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
+from miaotui.data.rows import Rows
 from miaotui.errors import BudgetError, DataError, EngineFailed
 from miaotui.measure.judge import Judgement, OutputsJudge, Split, judge_for
 from miaotui.measure.statistics import tango_interval, tango_upper_bound
 from miaotui.tasks.base import encoded_rows
-from miaotui.tasks.outputs import one_a_row
+from miaotui.tasks.outputs import Outputs, Targets, one_a_row
 from miaotui.tasks.problems import Problem
 from miaotui.tasks.task import Task
 from miaotui.tasks.text_classification import TextClassification
+from miaotui.tasks.token_classification import TokenClassification
 from tiny import tiny_tokenizer
 
 
@@ -208,3 +210,20 @@ def test_same_answers_ignores_what_does_not_change_an_answer():
     value = np.array([[3.0], [0.5]], dtype=np.float32)
     assert same_answers(Problem.REGRESSION, value, value + np.float32(5e-5))
     assert not same_answers(Problem.REGRESSION, value, value + np.float32(1e-3))
+
+
+def test_the_first_texts_of_a_split_keep_all_their_windows():
+    tagger = TokenClassification(tiny_tokenizer(), ("O", "I-PER"), max_tokens=12)
+    rows = Rows((" ".join(["a quiet film"] * 30), "a film", "warm"), None, "")
+    encoded = tagger.encode(rows.texts)
+    starts = encoded.readout_starts
+    outputs = Outputs(np.arange(2.0 * starts[-1], dtype=np.float32).reshape(-1, 2), starts)
+    split = Split(rows.texts, encoded, Targets(np.zeros(starts[-1], np.int64), starts), outputs)
+
+    first = split.first(2)
+
+    windows = int(encoded.input_starts[2])
+    assert (len(first), len(first.rows), first.rows.num_inputs) == (2, windows, 2)
+    assert len(first.original) == len(first.targets) == windows > 2
+    assert np.array_equal(first.original.values, outputs.values[: starts[windows]])
+    assert len(split.first(10)) == len(split)

@@ -369,3 +369,18 @@ def test_contenders_need_names_and_texts():
         measure_interleaved([], TEXTS, _plan())
     with pytest.raises(DataError, match="no texts"):
         measure_interleaved(twins[:1], [], _plan())
+
+
+@pytest.mark.parametrize("rows_per_s", [30, 100, 1000])
+def test_what_is_needed_at_least_is_enough_for_the_fewest_rounds(rows_per_s):
+    clock, call_s = Clock(), 0.01
+    plan = SpeedPlan(min_rounds=2, round_seconds=0.4, max_round_seconds=1.0, latency_calls=300)
+    fast = clock.contender("fast", 1000, 0.001)
+    slow = clock.contender("slow", rows_per_s, call_s)
+    needed = plan.least_seconds(0.001) + plan.least_seconds(call_s)
+
+    results = measure_interleaved([fast, slow], TEXTS, plan, deadline_s=needed, clock=clock)
+
+    assert results["slow"].dropped is None
+    assert results["slow"].rounds >= plan.min_rounds
+    assert clock.now <= needed

@@ -2,6 +2,7 @@
 many of them are opened."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import tiny_encoder
 from demand import missing
 from miaotui.engines.base import Session
 from miaotui.engines.layouts import Batch
+from miaotui.errors import EngineFailed
 from miaotui.hardware import probe
 from miaotui.models.load import find_model, load_config, load_transformers
 from miaotui.models.model import PaddedModel
 from miaotui.rivals import MORE_RIVALS, RIVALS, Rival, StockModel
-from miaotui.rivals.opening import at_best_batch, open_rivals
+from miaotui.rivals.opening import OpenRival, at_best_batch, open_rivals
 from miaotui.rivals.torch_compile import TorchCompile
 from miaotui.tasks.text_classification import TextClassification
 from tiny import hf_logits, random_rows, save_tiny
@@ -88,9 +90,49 @@ def test_none_is_opened_where_memory_is_held(folder: Path, tmp_path: Path) -> No
     able = [rival for rival in RIVALS if rival.unavailable(machine) is None]
     task = tiny_encoder.model().task
 
-    opened, absent = open_rivals(able, stock(folder, tmp_path), task, machine, ROWS, 60.0)
+    opened = open_rivals(
+        able, stock(folder, tmp_path), task, machine, ROWS, lambda _: 0.0, lambda _: 60.0
+    )
 
     assert able
-    assert not opened
-    assert list(absent) == [rival.name for rival in able]
-    assert all("no memory was left" in reason for reason in absent.values())
+    assert not opened.ready
+    assert list(opened.absent) == [rival.name for rival in able]
+    assert all("no memory was left" in reason for reason in opened.absent.values())
+
+
+@pytest.mark.parametrize(("left_s", "ready"), [(60.0, 3), (0.0, 1), (-5.0, 1)])
+def test_rivals_are_opened_while_those_that_are_can_still_be_measured(
+    left_s: float, ready: int, folder: Path, tmp_path: Path
+) -> None:
+    """The first of them always."""
+    able = [rival for rival in RIVALS if rival.unavailable(probe()) is None][:3]
+    asked: list[list[str]] = []
+
+    def seconds_left(opened: Sequence[OpenRival]) -> float:
+        asked.append([rival.name for rival in opened])
+        return left_s
+
+    task, drops = tiny_encoder.model().task, iter((0.1, 0.2, 0.3))
+    found = open_rivals(
+        able, stock(folder, tmp_path), task, probe(), ROWS, lambda _: next(drops), seconds_left
+    )
+
+    names = [rival.name for rival in able]
+    assert [rival.name for rival in found.ready] == names[:ready]
+    assert list(found.drops.values()) == [0.1, 0.2, 0.3][:ready]
+    assert list(found.absent) == names[ready:]
+    assert all("no time was left to open it" in reason for reason in found.absent.values())
+    assert asked[0] == names[:1]
+    assert all(rival.row_s > 0 and rival.alone_s > 0 for rival in found.ready)
+
+
+def test_a_rival_that_fails_on_the_test_rows_is_said_to(folder: Path, tmp_path: Path) -> None:
+    def fails(_: OpenRival) -> float:
+        raise EngineFailed("no such row")
+
+    task = tiny_encoder.model().task
+    found = open_rivals(
+        RIVALS[:1], stock(folder, tmp_path), task, probe(), ROWS, fails, lambda _: 60.0
+    )
+
+    assert (found.ready, found.absent) == ([], {RIVALS[0].name: "no such row"})

@@ -38,6 +38,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def first(self, count: int) -> "Split":
+        """Of the first texts, `count` at most."""
+        rows = self.rows.first_inputs(count)
+        own = range(len(rows))
+        return Split(self.texts[:count], rows, self.targets.select(own), self.original.select(own))
+
 
 @dataclass(frozen=True)
 class Judgement:

@@ -45,6 +45,13 @@ class SpeedPlan:
     seed: int = 0
     """Of the order in which texts enter the rounds; batch-1 calls follow the rows' own order."""
 
+    def least_seconds(self, call_s: float) -> float:
+        """What a contender slower than the fastest takes at least, warm-up included, where one text
+        takes it `call_s`."""
+        rounds_s = self.min_rounds * (self.max_round_seconds + self.settle_seconds)
+        warm_up_s = self.max_round_seconds + self.warmup_calls * call_s
+        return warm_up_s + rounds_s + self.latency_calls * call_s
+
     def __post_init__(self) -> None:
         if not 1 <= self.min_rounds <= self.rounds:
             raise BudgetError(

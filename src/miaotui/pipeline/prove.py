@@ -1,26 +1,25 @@
 """The proof: ours, the baseline and the rivals, interleaved in one run on the test texts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from miaotui.budget import Objective
 from miaotui.engines.base import RowRunner
-from miaotui.errors import MiaotuiError, first_line
 from miaotui.measure.judge import Split
 from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_interleaved
 from miaotui.models.load import SHAPE_FILE, Source, load_config, load_transformers, padded_model
 from miaotui.predictor import Predictor
 from miaotui.rivals import RIVALS, StockModel
-from miaotui.rivals.opening import OpenRival, open_rivals
+from miaotui.rivals.opening import OpenRival, OpenRivals, open_rivals
 from miaotui.search.clock import Clock, News, Watch
 from miaotui.search.context import Context
 
 _OURS, _BASELINE = "miaotui", "baseline"
 _SHORTEST_FULL_S = 90.0
-_OPENING_SHARE = 0.5
-"""Of the time left: after that no further rival is opened."""
+_JUDGED_S, _LEAST_JUDGED = 10.0, 256
+"""A rival answers as many of the test rows as it can in that time, and at least so many."""
 _SPARED_SHARE, _LEAST_S = 0.02, 10.0
 """Of the budget, for writing the bundle; and what the measurement takes at least."""
 _FULL = SpeedPlan(
@@ -58,9 +57,17 @@ def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
 ) -> Proof:
     """Measures until the time is over: fewer rounds first, then the slowest rival dropped."""
     watch(News("proof", "opening the rivals", "", clock.left_s))
-    opened, unavailable = _rivals(context, source, _OPENING_SHARE * max(clock.left_s, _LEAST_S))
-    opened, drops = _drops(opened, context, test, unavailable)
-    task = context.model.task
+    short = _SHORT_FOR_LATENCY if objective is Objective.LATENCY else _SHORT
+    spared_s = _SPARED_SHARE * clock.budget_s
+
+    def seconds_left(ready: Sequence[OpenRival]) -> float:
+        """Once these, one more like the slowest of them, ours and the baseline are measured."""
+        alone_s = [rival.alone_s for rival in ready]
+        taken = sum(short.least_seconds(s) for s in (*alone_s, *3 * [max(alone_s)]))
+        return clock.left_s - spared_s - taken
+
+    rivals = _rivals(context, source, test, seconds_left)
+    task, opened = context.model.task, rivals.ready
     contenders = [
         _contender(_OURS, Predictor(task, ours), droppable=False),
         _contender(_BASELINE, Predictor(task, baseline), droppable=False),
@@ -72,30 +79,39 @@ def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
             News("proof", f"measuring beside {len(opened)} rivals: {share:.0%}", "", clock.left_s)
         )
 
-    seconds = max(clock.left_s - _SPARED_SHARE * clock.budget_s, _LEAST_S)
-    short = _SHORT_FOR_LATENCY if objective is Objective.LATENCY else _SHORT
+    seconds = max(clock.left_s - spared_s, _LEAST_S)
     plan = _FULL if seconds >= _SHORTEST_FULL_S else short
     with ExitStack() as rivals_open:
         for rival in opened:
             rivals_open.enter_context(rival.predictor)
         results = measure_interleaved(contenders, test.texts, plan, progress, seconds)
-    rivals = {rival.name: results[rival.name] for rival in opened}
-    return Proof(results[_OURS], results[_BASELINE], rivals, drops, unavailable, plan is not _FULL)
+    speeds = {rival.name: results[rival.name] for rival in opened}
+    is_short, drops = plan is not _FULL, rivals.drops
+    return Proof(results[_OURS], results[_BASELINE], speeds, drops, rivals.absent, is_short)
 
 
 def _rivals(
-    context: Context, source: Source, seconds: float
-) -> tuple[list[OpenRival], dict[str, str]]:
+    context: Context,
+    source: Source,
+    test: Split,
+    seconds_left: Callable[[Sequence[OpenRival]], float],
+) -> OpenRivals:
     if (source.folder / SHAPE_FILE).exists():
         reason = "the original is not a transformers folder"
-        return [], {rival.name: reason for rival in RIVALS}
+        return OpenRivals([], {}, {rival.name: reason for rival in RIVALS})
     config, kind = load_config(source), type(context.model.task)
     module = padded_model(load_transformers(source, config, kind), kind)
     saturates = context.machine.saturates_int8
     rows, cores = context.train.rows, context.cores
     stock = StockModel(module, rows, _stock_folder(context), cores, saturates)
     return open_rivals(
-        RIVALS, stock, context.model.task, context.machine, context.selection.rows, seconds
+        RIVALS,
+        stock,
+        context.model.task,
+        context.machine,
+        context.selection.rows,
+        lambda rival: _drop(rival, context, test),
+        seconds_left,
     )
 
 
@@ -115,19 +131,7 @@ def _contender(
     )
 
 
-def _drops(
-    opened: Sequence[OpenRival], context: Context, test: Split, unavailable: dict[str, str]
-) -> tuple[list[OpenRival], dict[str, float]]:
-    """What each rival loses on the test rows; one that fails on them joins `unavailable`."""
-    answering, drops = [], {}
-    for rival in opened:
-        try:
-            drops[rival.name] = _drop(rival, context, test)
-            answering.append(rival)
-        except (MiaotuiError, RuntimeError, ValueError) as error:
-            unavailable[rival.name] = first_line(error)
-    return answering, drops
-
-
 def _drop(rival: OpenRival, context: Context, test: Split) -> float:
-    return context.judge.judge(rival.predictor.session, test).drop
+    """What it loses on the test rows, or on as many of the first of them as the time allows."""
+    count = max(int(_JUDGED_S / rival.row_s), _LEAST_JUDGED)
+    return context.judge.judge(rival.predictor.session, test.first(count)).drop

@@ -1,7 +1,8 @@
 """Opens the rivals, each at its best batch size, as predictors like ours."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from miaotui.engines.base import Runner, Session
@@ -20,39 +21,72 @@ _MEMORY_SHARE = 0.5
 
 @dataclass(frozen=True)
 class OpenRival:
-    """A rival ready to answer, and the batch size that was fastest."""
+    """A rival ready to answer, the batch size that was fastest, and the seconds that a row takes it
+    then and alone."""
 
     name: str
     predictor: Predictor
     batch: int
+    row_s: float
+    alone_s: float
 
 
-def open_rivals(
+@dataclass(frozen=True)
+class OpenRivals:
+    """Those that answer, what was said of each by name, and why each other one does not."""
+
+    ready: list[OpenRival]
+    drops: dict[str, float]
+    absent: dict[str, str]
+
+
+def open_rivals(  # noqa: PLR0913  (what is opened, of what, and under which limits)
     rivals: Sequence[Rival],
     stock: StockModel,
     task: Task,
     machine: Machine,
     rows: EncodedRows,
-    seconds: float,
-) -> tuple[list[OpenRival], dict[str, str]]:
-    """The rivals that run here, and why each other one does not; after `seconds` no more are
-    opened."""
-    began = time.monotonic()
-    opened, absent = [], {}
+    drop_of: Callable[[OpenRival], float],
+    seconds_left: Callable[[Sequence[OpenRival]], float],
+) -> OpenRivals:
+    """Opens one after the other and asks `drop_of` each. None is begun after the first that might
+    take more than `seconds_left` once those that are open have been measured."""
+    opened = OpenRivals([], {}, {})
+    last_s = 0.0
     for rival in rivals:
         reason = rival.unavailable(machine)
-        if reason is None and time.monotonic() - began > seconds:
+        if reason is None and opened.ready and seconds_left(opened.ready) < last_s:
             reason = "no time was left to open it; give a longer --time-budget"
         if reason is None and resident_bytes() > _MEMORY_SHARE * machine.memory_usable_bytes:
             reason = "no memory was left to open it beside the others"
         if reason is None:
-            try:
-                opened.append(open_rival(rival, stock, task, rows))
-                continue
-            except (MiaotuiError, RuntimeError, ValueError) as error:
-                reason = first_line(error)
-        absent[rival.name] = reason
-    return opened, absent
+            began = time.monotonic()
+            reason = _open_(opened, rival, stock, task, rows, drop_of)
+            last_s = time.monotonic() - began
+        if reason is not None:
+            opened.absent[rival.name] = reason
+    return opened
+
+
+def _open_(  # noqa: PLR0913  (as `open_rivals`)
+    rivals: OpenRivals,
+    rival: Rival,
+    stock: StockModel,
+    task: Task,
+    rows: EncodedRows,
+    drop_of: Callable[[OpenRival], float],
+) -> str | None:
+    """Adds the rival; why it does not answer, where it does not."""
+    with ExitStack() as failed:
+        try:
+            ready = open_rival(rival, stock, task, rows)
+            failed.callback(ready.predictor.close)
+            rivals.drops[rival.name] = drop_of(ready)
+        except (MiaotuiError, RuntimeError, ValueError) as error:
+            return first_line(error)
+        failed.pop_all()
+    rivals.ready.append(ready)
+    return None
 
 
 def open_rival(rival: Rival, stock: StockModel, task: Task, rows: EncodedRows) -> OpenRival:
@@ -72,8 +106,9 @@ def at_best_batch(rival: Rival, runner: Runner, task: Task, rows: EncodedRows) -
         tried.append((_seconds(session, sample), layout.batch, session))
         if tried[-1][0] > _CLEARLY_SLOWER * min(seconds for seconds, *_ in tried):
             break
-    _, batch, session = min(tried, key=lambda each: each[0])
-    return OpenRival(rival.name, Predictor(task, session), batch)
+    seconds, batch, session = min(tried, key=lambda each: each[0])
+    alone_s = _seconds(session, sample.select(range(1)))
+    return OpenRival(rival.name, Predictor(task, session), batch, seconds / len(sample), alone_s)
 
 
 def _seconds(session: Session, rows: EncodedRows) -> float:
