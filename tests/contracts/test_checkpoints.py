@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,14 +229,80 @@ def test_what_cannot_be_used_is_refused_by_name(
     assert reason in refusal(spoilt(config=config))
 
 
-def test_an_adapter_alone_is_said_to_be_one(spoilt: Spoilt) -> None:
-    folder = spoilt()
-    facts = {"base_model_name_or_path": "an/encoder", "peft_type": "LORA"}
-    (folder / "adapter_config.json").write_text(json.dumps(facts), encoding="utf-8")
-    shutil.move(folder / "model.safetensors", folder / "adapter_model.safetensors")
-    (folder / "config.json").unlink()
+@pytest.fixture
+def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A LoRA adapter of a tiny model, as peft saves one: rank 3, a head of three classes."""
+    monkeypatch.setenv("MIAOTUI_CACHE", str(tmp_path / "cache"))
 
-    assert "holds an adapter of an/encoder, not a whole model; merge the two" in refusal(folder)
+    def make(**more: Any) -> Path:
+        base, folder = save_tiny("bert", tmp_path / "base"), tmp_path / "adapter"
+        folder.mkdir(exist_ok=True)
+        facts = {"peft_type": "LORA", "task_type": "SEQ_CLS", "lora_alpha": 6, "r": 3}
+        facts |= {"base_model_name_or_path": str(base)} | more
+        (folder / "adapter_config.json").write_text(json.dumps(facts), encoding="utf-8")
+        torch.manual_seed(5)
+        tensors = {"classifier.weight": torch.randn(3, 32), "classifier.bias": torch.randn(3)}
+        for name in ADAPTED:
+            tensors |= {f"{name}.lora_A.weight": torch.randn(3, 32) / 3}
+            tensors |= {f"{name}.lora_B.weight": torch.randn(32, 3) / 3}
+        named = {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}
+        save_file(named, folder / "adapter_model.safetensors")
+        return folder
+
+    return make
+
+
+ADAPTED = [
+    f"bert.encoder.layer.{i}.attention.self.{which}" for i in (0, 1) for which in ("query", "value")
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale"),
+    [
+        ({}, 2.0),
+        ({"use_rslora": True}, 6 / 3**0.5),
+        ({"alpha_pattern": {"query": 9, "value": 9}}, 3.0),
+    ],
+    ids=str,
+)
+def test_an_adapter_is_merged_into_its_model(
+    settings: dict[str, Any], scale: float, adapter: Callable[..., Path]
+) -> None:
+    folder = adapter(**settings)
+    parts = load_file(folder / "adapter_model.safetensors")
+    source = find_model(str(folder))
+
+    whole = load_file(source.folder / "model.safetensors")
+    before = load_file(folder.parent / "base" / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], whole[name].float())}
+    assert changed == {f"{name}.weight" for name in ADAPTED} | {
+        "classifier.weight",
+        "classifier.bias",
+    }
+    for name in ADAPTED:
+        key = f"base_model.model.{name}"
+        change = parts[f"{key}.lora_B.weight"] @ parts[f"{key}.lora_A.weight"]
+        expected = before[f"{name}.weight"] + scale * change
+        assert torch.allclose(whole[f"{name}.weight"], expected, atol=1e-6)
+    assert torch.equal(whole["classifier.weight"], parts["base_model.model.classifier.weight"])
+    assert np.abs(ours(folder) - theirs(source.folder)).max() < CLOSE
+    assert find_model(str(folder)) == source, "made once"
+
+
+def test_an_adapter_that_cannot_be_merged_says_why(
+    adapter: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert "of the kind IA3; merge it into its model with peft" in refusal(adapter(peft_type="IA3"))
+    assert "of the kind DoRA" in refusal(adapter(use_dora=True))
+    assert "for CAUSAL_LM; known: SEQ_CLS" in refusal(adapter(task_type="CAUSAL_LM"))
+    assert "is an adapter of ./nowhere, which is needed: ./nowhere is not a folder" in refusal(
+        adapter(base_model_name_or_path="./nowhere")
+    )
+    other = save_tiny("distilbert", tmp_path / "other")
+    assert "which its model does not have" in refusal(adapter(base_model_name_or_path=str(other)))
+    (adapter() / "adapter_model.safetensors").write_bytes(b"spoilt")
+    assert "adapter_model.safetensors" in refusal(tmp_path / "adapter")
 
 
 def test_a_tokenizer_of_another_model_is_refused(spoilt: Spoilt) -> None:

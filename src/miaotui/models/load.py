@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from miaotui.errors import ModelError
+from miaotui.models.adapter import base_of, is_adapter, merged
 from miaotui.models.config import CONFIG_FILE, read_config, read_object
 from miaotui.models.families import blank_encoder, family_of
 from miaotui.models.model import Model, PaddedModel
@@ -27,7 +28,6 @@ from miaotui.tasks.saved import TASK_FILE, open_task, read_tokenizer, save_task
 SHAPE_FILE = "shape.json"
 WEIGHTS_FILE = "model.safetensors"
 _LONGEST = 512
-_ADAPTER_FILE = "adapter_config.json"
 _WRAPPERS = ("module.", "model.")
 """What training scripts that saved a model from within a wrapper put before each weight's name."""
 _TIES = "ties"
@@ -46,10 +46,13 @@ class Source:
 
 
 def find_model(name: str, revision: str | None = None) -> Source:
-    """A folder as it is, or a hub id, downloaded (or found in the cache) at one commit."""
+    """A folder as it is, or a hub id, downloaded (or found in the cache) at one commit; of an
+    adapter the whole model that it makes of its base."""
     silence_telemetry()
     folder = Path(name)
     if folder.is_dir():
+        if is_adapter(folder):
+            return Source(_merged(folder), name)
         _check_folder(folder)
         return Source(folder.resolve(), name)
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -57,8 +60,24 @@ def find_model(name: str, revision: str | None = None) -> Source:
             f"{name} is not a folder; give a model folder or a hub id such as org/name"
         )
     downloaded = _download(name, revision)
+    if is_adapter(downloaded):
+        return Source(_merged(downloaded), name, downloaded.name)
     _check_folder(downloaded)
     return Source(downloaded, name, downloaded.name)
+
+
+def _merged(folder: Path) -> Path:
+    base = base_of(folder)
+    try:
+        whole = find_model(base).folder
+    except ModelError as error:
+        raise ModelError(f"{folder} is an adapter of {base}, which is needed: {error}") from error
+    try:
+        with _quiet():
+            return merged(folder, whole)
+    except (ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{folder} does not fit {base}: {reason}") from error
 
 
 def _download(name: str, revision: str | None) -> Path:
@@ -81,12 +100,6 @@ def _download(name: str, revision: str | None) -> Path:
 def _check_folder(folder: Path) -> None:
     if (folder / SHAPE_FILE).exists():
         return
-    if (folder / _ADAPTER_FILE).is_file() and not list(folder.glob("model*.safetensors")):
-        base = read_object(folder / _ADAPTER_FILE).get("base_model_name_or_path")
-        raise ModelError(
-            f"{folder} holds an adapter of {base}, not a whole model; merge the two with peft "
-            "(merge_and_unload), save the result with save_pretrained and give that folder"
-        )
     if not (folder / CONFIG_FILE).is_file():
         raise ModelError(f"{folder} has no config.json; save the model with save_pretrained first")
     if list(folder.glob("*.safetensors")):
