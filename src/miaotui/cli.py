@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
@@ -171,6 +172,7 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
     as_json: Json = False,
 ) -> None:
     """Find the fastest measured configuration that keeps the limit; write it as a bundle."""
+    began = time.monotonic()
     budget = Budget(
         max_drop=parse_drop(max_drop),
         objective=objective,
@@ -200,6 +202,7 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
         fresh=not resume,
         golden=golden,
         command=shlex.join(["miaotui", *sys.argv[1:]]),
+        began=began,
     )
     with search_bar(budget.time_budget_s) as watch:
         result = run(options, watch)

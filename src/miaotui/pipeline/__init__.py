@@ -1,5 +1,6 @@
 """The main job: from a model and rows to the fastest measured bundle that keeps the limit."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -37,7 +38,8 @@ def optimize(options: OptimizeOptions, watch: Watch = silent) -> OptimizationRes
 
 
 def _optimize(options: OptimizeOptions, watch: Watch) -> OptimizationResult:
-    clock = Clock(options.budget.time_budget_s)
+    began = time.monotonic() if options.began is None else options.began
+    clock = Clock(options.budget.time_budget_s, began)
     engines = usable_engines(probe(), options.engines)
     recipe = None if options.recipe is None else given_recipe(options.recipe, engines)
     job = prepare(options)

@@ -24,7 +24,11 @@ class RowsOptions:
 
 @dataclass(frozen=True)
 class OptimizeOptions:
-    """One optimization. `cores` of None means all that this process may use."""
+    """One optimization. `cores` of None means all that this process may use.
+
+    The time budget counts from `began`, a value of `time.monotonic` (a command's start, its imports
+    included); None means from the call.
+    """
 
     model: str
     rows: RowsOptions
@@ -40,6 +44,7 @@ class OptimizeOptions:
     fresh: bool = False
     golden: bool = True
     command: str = ""
+    began: float | None = None
 
     @property
     def work(self) -> Path:
