@@ -280,3 +280,24 @@ def test_rows_that_nothing_can_be_trained_on_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=expected):
         a_task(problem).check_trainable(rows)
+
+
+@pytest.mark.parametrize(
+    ("good", "problem", "metric"),
+    [
+        (89, Problem.SINGLE_LABEL, "accuracy"),
+        (430, Problem.SINGLE_LABEL, "macro_f1"),
+        (430, Problem.REGRESSION, "spearman"),
+    ],
+)
+def test_rows_of_nearly_one_class_are_not_judged_by_accuracy(
+    good: int, problem: Problem, metric: str
+) -> None:
+    names = ("score",) if problem is Problem.REGRESSION else ("bad", "good")
+    labels = ("good",) * good + ("bad",) * 20
+
+    chosen, why = a_task(problem, names).metric_for(Rows(("a",) * len(labels), labels, "r"))
+
+    assert chosen.name == metric
+    assert (why is not None) == (metric == "macro_f1")
+    assert why is None or "96% of the rows have one class" in why

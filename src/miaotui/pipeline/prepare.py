@@ -70,7 +70,8 @@ def prepare(options: OptimizeOptions) -> Prepared:
     _check_task(model.task, asked)
     rows = model.task.read_rows(options.rows.data, options.rows.columns)
     model.task.check_trainable(rows)
-    judge = judge_for(model.task, options.metric)
+    metric, why = model.task.metric_for(rows)
+    judge = judge_for(model.task, options.metric or metric.name)
     _calibration(rows, model.task)
     cores = options.cores or machine.cores
     if cores != machine.cores:
@@ -92,7 +93,8 @@ def prepare(options: OptimizeOptions) -> Prepared:
         context = _with_rows(bare, splits, session)
         searches = options.recipe is None and not options.keep_shapes
         notes = _notes(splits, saved is not None, unlabelled, context, session, searches)
-    return Prepared(source, context, splits, (*rows.notes, *cut, *notes))
+    told = () if why is None or options.metric else (why,)
+    return Prepared(source, context, splits, (*told, *rows.notes, *cut, *notes))
 
 
 def _check_task(task: Task, asked: type[Task] | None) -> None:

@@ -143,6 +143,10 @@ class Task(ABC):
     def metrics(self) -> tuple[Metric, ...]:
         """Those that suit it, its default first."""
 
+    def metric_for(self, rows: Rows) -> tuple[Metric, str | None]:
+        """What to judge these rows by where nobody says, and why if it is not the default."""
+        return self.metrics[0], None
+
     @property
     def confidence(self) -> ConfidenceName | None:
         """What a cascade goes by; None: no cascade."""

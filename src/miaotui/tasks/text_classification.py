@@ -1,5 +1,6 @@
 """Single-label, multi-label and regression over one text or a pair of texts."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from miaotui.tasks.class_labels import (
     infer_label_names,
     infer_problem,
 )
-from miaotui.tasks.metrics import Metric
+from miaotui.tasks.metrics import MACRO_F1, Metric
 from miaotui.tasks.outputs import Outputs, Targets, one_a_row
 from miaotui.tasks.problems import RULES, Problem, Rules
 from miaotui.tasks.task import SMALLEST_TRAINABLE, ConfidenceName, LossName, Task
@@ -29,6 +30,8 @@ from miaotui.tasks.tokenizing import encode_stock
 from miaotui.tasks.wordpiece import NativeWordPiece, native_wordpiece
 
 _EVEN = 0.5
+_ONE_SIDED = 0.9
+"""Share of the rows from which one class hides the others in accuracy."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,16 @@ class TextClassification(Task):
         raise DataError(
             f"{rows.source} has only one class ({labels[0]!r}); give rows of at least two"
         )
+
+    def metric_for(self, rows: Rows) -> tuple[Metric, str | None]:
+        """Accuracy lets a model pass that always answers the class that nearly all rows have."""
+        share = max(Counter(rows.labels or ()).values(), default=0) / max(len(rows), 1)
+        if self.problem is not Problem.SINGLE_LABEL or share < _ONE_SIDED:
+            return super().metric_for(rows)
+        said = (
+            f"{share:.0%} of the rows have one class: judged by macro_f1; --metric chooses another"
+        )
+        return MACRO_F1, said
 
     def progress(self, outputs: Outputs, targets: Targets) -> float:
         return self._rules.progress(outputs.values, targets.values)
