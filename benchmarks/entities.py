@@ -1,20 +1,17 @@
 """Entity recognition: taggers of CoNLL-2003 and of MSRA, fine-tuned, optimized, beside the rivals.
 
-    python benchmarks/entities.py [--rows conll,msra] [--time-budget 20m] [--max-drop 1%] [--avx2]
+    python benchmarks/entities.py [--rows conll,msra] [--time-budget 20m] [--max-drop 1%]
 
 Rows and encoders come out of packages (packaged_entities.py). The validation part is what the
 search selects by, the test part what the answer is proved on. A run's document is kept whole, but
 for the latency of every single call, in results/entities-<rows>.json; a run that is there already
 is not repeated. Its proof is short of time on a model of this size, so the bundle is then timed
 beside the best rivals for as long as it takes: ten interleaved rounds on 1,024 test rows, text in,
-answer out; `beside` has rows a second and [low, median, high] of the ratio to ours. With `--avx2` a
-bundle that is there is timed so once more, ours and OpenVINO held to AVX2 (`beside_avx2`); ONNX
-Runtime has no setting for it and uses all that the processor has.
+answer out; `beside` has rows a second and [low, median, high] of the ratio to ours.
 """
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,6 @@ from packaged import RESULTS, conditions, document, write_result
 from packaged_entities import write_all
 
 from miaotui.bundle import load
-from miaotui.engines.native import ISA_VARIABLE
 from miaotui.hardware import probe
 from miaotui.measure.speed import Contender, SpeedPlan, measure_interleaved
 from miaotui.measure.statistics import ratio_interval
@@ -48,17 +44,13 @@ def main() -> None:
     options.add_argument("--rows", default="conll,msra")
     options.add_argument("--time-budget", default="20m")
     options.add_argument("--max-drop", default="1%")
-    options.add_argument("--avx2", action="store_true")
     given = options.parse_args()
-    if given.avx2:
-        os.environ |= {ISA_VARIABLE: "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
     write_all(WORK)
     for name in given.rows.split(","):
-        beside = "beside_avx2" if given.avx2 else "beside"
-        print(json.dumps(run(name, given.time_budget, given.max_drop, beside), indent=1))
+        print(json.dumps(run(name, given.time_budget, given.max_drop), indent=1))
 
 
-def run(name: str, time_budget: str, max_drop: str, beside: str) -> dict[str, Any]:
+def run(name: str, time_budget: str, max_drop: str) -> dict[str, Any]:
     """The headline of one data set's run."""
     path = RESULTS / f"entities-{name}.json"
     if not path.exists():
@@ -75,10 +67,10 @@ def run(name: str, time_budget: str, max_drop: str, beside: str) -> dict[str, An
         content = {"conditions": conditions(), "fine_tuning": facts, "document": result}
         write_result(path.stem, content)
     content = json.loads(path.read_text(encoding="utf-8"))
-    if beside not in content:
-        content[beside] = beside_rivals(name)
+    if "beside" not in content:
+        content["beside"] = beside_rivals(name)
         write_result(path.stem, content)
-    return headline(content, beside)
+    return headline(content)
 
 
 def beside_rivals(name: str) -> dict[str, Any]:
@@ -125,11 +117,11 @@ def fine_tuned(name: str) -> Path:
     return folder
 
 
-def headline(content: dict[str, Any], beside: str) -> dict[str, Any]:
+def headline(content: dict[str, Any]) -> dict[str, Any]:
     """F1, and the speed beside each rival."""
     quality = content["document"]["quality"]
     own = {key: quality[key] for key in ("original", "optimized", "drop", "drop_interval_95")}
-    return own | {beside: content[beside]}
+    return own | {"beside": content["beside"]}
 
 
 if __name__ == "__main__":
