@@ -8,13 +8,10 @@ for the latency of every single call, in results/entities-<rows>.json; a run tha
 is not repeated. Its proof is short of time on a model of this size, so the bundle is then timed
 beside the best rivals for as long as it takes: ten interleaved rounds on 1,024 test rows, text in,
 answer out; `beside` has rows a second and [low, median, high] of the ratio to ours.
-Under MIAOTUI_ISA=avx2 the bundle is timed once more on lesser kernels (`beside_avx2`), the rivals
-on all that the processor has: the least that is gained on one without VNNI.
 """
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,6 @@ from packaged import RESULTS, conditions, document, write_result
 from packaged_entities import write_all
 
 from miaotui.bundle import load
-from miaotui.engines.native import ISA_VARIABLE
 from miaotui.hardware import probe
 from miaotui.measure.speed import Contender, SpeedPlan, measure_interleaved
 from miaotui.measure.statistics import ratio_interval
@@ -71,12 +67,10 @@ def run(name: str, time_budget: str, max_drop: str) -> dict[str, Any]:
         content = {"conditions": conditions(), "fine_tuning": facts, "document": result}
         write_result(path.stem, content)
     content = json.loads(path.read_text(encoding="utf-8"))
-    held = os.environ.get(ISA_VARIABLE)
-    beside = f"beside_{held}" if held else "beside"
-    if beside not in content:
-        content[beside] = beside_rivals(name)
+    if "beside" not in content:
+        content["beside"] = beside_rivals(name)
         write_result(path.stem, content)
-    return headline(content, beside)
+    return headline(content)
 
 
 def beside_rivals(name: str) -> dict[str, Any]:
@@ -123,11 +117,11 @@ def fine_tuned(name: str) -> Path:
     return folder
 
 
-def headline(content: dict[str, Any], beside: str) -> dict[str, Any]:
+def headline(content: dict[str, Any]) -> dict[str, Any]:
     """F1, and the speed beside each rival."""
     quality = content["document"]["quality"]
     own = {key: quality[key] for key in ("original", "optimized", "drop", "drop_interval_95")}
-    return own | {beside: content[beside]}
+    return own | {"beside": content["beside"]}
 
 
 if __name__ == "__main__":
