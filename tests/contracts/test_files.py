@@ -108,6 +108,7 @@ def test_an_id_is_ignored_and_two_texts_are_asked_about(tmp_path: Path) -> None:
         (["True", "False", "True"], ("True", "False", "True"), ""),
         (["[1, 0, 1]", "[0, 0, 0]", "[0, 1, 0]"], ((0, 2), (), (1,)), "a zero or one for every"),
         (["[1.0, 0.0, 1.0]", "[0.0, 0.0, 1.0]", "[0, 1, 0]"], ((0, 2), (2,), (1,)), "a zero or"),
+        (["[1, 0]", "[0, 1]", "[1, 0]"], ((0,), (1,), (0,)), "a zero or one for every"),
         (["[1, 0]", "[0, 1]", "[0]"], ((1, 0), (0, 1), (0,)), ""),
     ],
 )

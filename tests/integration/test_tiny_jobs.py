@@ -43,8 +43,9 @@ def test_every_family_and_problem(
 ) -> None:
     model, rows = job(tmp_path, family, pairs, **config)
     out = tmp_path / "fast"
-    limits = ("--max-drop", "3%", "--metric", metric)
-    document = tiny_job.optimized(model, rows, out, *BUDGET, *limits)
+    # Nine tenths of this random model's rows are of one class, where accuracy is not the default.
+    named = ("--metric", metric) if metric == "accuracy" else ()
+    document = tiny_job.optimized(model, rows, out, *BUDGET, "--max-drop", "3%", *named)
 
     quality = document["quality"]
     assert quality["metric"] == metric
@@ -79,10 +80,11 @@ def test_no_drop_at_all_gives_what_equals_the_original_answer_for_answer(tmp_pat
 def test_a_model_that_cannot_be_exported_gives_the_torch_bundle(tmp_path: Path) -> None:
     model, rows = job(tmp_path, NOT_EXPORTED)
     out = tmp_path / "fast"
-    document = tiny_job.optimized(model, rows, out, *BUDGET)
+    document = tiny_job.optimized(model, rows, out, "--time-budget", "90s")
 
     assert document["recipe"]["engine"]["name"] == "torch"
     assert document["quality"]["drop"] == 0
+    assert any("cannot export" in note for note in document["notes"])
     assert "cannot export" in document["details"]["unavailable"]["openvino"]
     assert "cannot export" in (out / "card.md").read_text(encoding="utf-8")
     assert product.load(out)(["a quiet film"])[0].label in ("label 0", "label 1")

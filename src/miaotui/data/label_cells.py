@@ -145,7 +145,7 @@ def _of_one_kind(values: Mapping[int, Any], where: str) -> tuple[dict[int, Label
         return held, (told,)
     labels = {i: _READERS[kind](value, f"{where}, row {i + 1}") for i, value in values.items()}
     _refuse_mixed_items(tuple(labels.values()), where)
-    _refuse_near_twins(labels.values(), where)
+    _refuse_alike_but_for_case(labels.values(), where)
     return labels, ()
 
 
@@ -155,19 +155,19 @@ def _are_classes(values: Collection[float]) -> bool:
 
 
 def _are_multi_hot(lists: Sequence[Sequence[Any]]) -> bool:
-    """All as long, of zeros and ones, and at least one that lists a class twice if it lists any."""
+    """All as long, more than one, and of zeros and ones: as lists of classes they would say the
+    same of every row, or name a class twice."""
     width = len(lists[0])
-    alike = all(len(v) == width and all(item in (0, 1) for item in v) for v in lists)
-    return alike and any(len(set(v)) < len(v) for v in lists)
+    return width > 1 and all(len(v) == width and all(x in (0, 1) for x in v) for v in lists)
 
 
-def _refuse_near_twins(labels: Collection[Label], where: str) -> None:
+def _refuse_alike_but_for_case(labels: Collection[Label], where: str) -> None:
     names: dict[str, str] = {}
     for label in dict.fromkeys(label for label in labels if isinstance(label, str)):
-        twin = names.setdefault(" ".join(label.casefold().split()), label)
-        if twin != label:
+        other = names.setdefault(" ".join(label.casefold().split()), label)
+        if other != label:
             raise DataError(
-                f"{where}: classes {twin!r} and {label!r} differ in case or spaces only; write "
+                f"{where}: classes {other!r} and {label!r} differ in case or spaces only; write "
                 "them alike"
             )
 

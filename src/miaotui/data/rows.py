@@ -71,20 +71,20 @@ def _whole_rows(
     texts: Sequence[str | tuple[str, str]], labels: Sequence[Label | None], source: str
 ) -> Rows:
     """Those with a text and a label; what was left out, and what contradicts itself, is noted."""
-    silent = {i for i, text in enumerate(texts) if not "".join(text).strip()}
-    kept = {i: v for i, v in enumerate(labels) if v is not None and i not in silent}
+    without_text = {i for i, text in enumerate(texts) if not "".join(text).strip()}
+    kept = {i: v for i, v in enumerate(labels) if v is not None and i not in without_text}
     if not kept:
         raise DataError(f"{source} has no row with both a text and a label; give some")
-    unlabelled = len(labels) - len(kept) - len(silent)
+    unlabelled = len(labels) - len(kept) - len(without_text)
     answers: dict[Text, set[Label]] = {}
     for i, label in kept.items():
         answers.setdefault(texts[i], set()).add(label)
-    torn = [text for text, given in answers.items() if len(given) > 1]
+    contradicted = [text for text, given in answers.items() if len(given) > 1]
     notes = {
-        f"{source}: rows without a text, left out: {len(silent)}": silent,
+        f"{source}: rows without a text, left out: {len(without_text)}": without_text,
         f"{source}: rows without a label, left out: {unlabelled}": unlabelled,
-        f"{source}: texts that stand there with different labels: {len(torn)}, "
-        f"such as {str(torn[:1])[1:-1]:.60}": torn,
+        f"{source}: equal texts with different labels: {len(contradicted)}, "
+        f"such as {str(contradicted[:1])[1:-1]:.60}": contradicted,
     }
     told = tuple(note for note, counted in notes.items() if counted)
     return Rows(tuple(texts[i] for i in kept), tuple(kept.values()), source, notes=told)

@@ -1,11 +1,11 @@
-"""A LoRA adapter (Hu et al. 2021, arXiv:2106.09685) as peft saves it, merged into its model."""
+"""A LoRA adapter (Hu et al. 2021, arXiv:2106.09685) as peft saves it, joined with its model."""
 
 import hashlib
 import math
-import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from miaotui.errors import ModelError
 from miaotui.models.config import CONFIG_FILE, read_object
-from miaotui.paths import cache_folder
 
 ADAPTER_FILE = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
@@ -39,23 +38,8 @@ def base_of(folder: Path) -> str:
     return base
 
 
-def merged(folder: Path, base: Path) -> Path:
-    """A transformers folder of the two as one, in the user's cache; made where it is not there."""
-    target = cache_folder("merged") / _key(folder, base)
-    if not target.exists():
-        draft = target.with_name(f".{os.getpid()}-{target.name}")
-        shutil.rmtree(draft, ignore_errors=True)
-        try:
-            _write(folder, base, draft)
-            os.replace(draft, target)
-        except OSError as error:
-            raise ModelError(f"{target} cannot be written: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return target
-
-
-def _key(folder: Path, base: Path) -> str:
+def key_of(folder: Path, base: Path) -> str:
+    """What names the two merged: other files make another."""
     digest = hashlib.sha256(str(base).encode())
     for path in sorted(base.glob("*.safetensors")):
         facts = path.stat()
@@ -66,33 +50,56 @@ def _key(folder: Path, base: Path) -> str:
     return digest.hexdigest()[:24]
 
 
-def _write(folder: Path, base: Path, target: Path) -> None:
-    import transformers
+@dataclass(frozen=True)
+class Adapter:
+    """`tensors` have the names of the whole model; what is of LoRA has its ending. `architecture`
+    is how transformers' classes for its task end."""
 
+    folder: Path
+    settings: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    architecture: str
+
+    def head_settings(self, config: Any) -> dict[str, Any]:
+        """Config entries of the head that was trained with it, on a model of this config."""
+        import transformers
+
+        with torch.device("meta"):
+            loader = getattr(transformers, f"AutoModelFor{self.architecture}")
+            names = [n for n, m in loader.from_config(config).named_modules() if _is_linear(m)]
+        head = self.tensors.get(f"{names[-1]}.weight")
+        if head is None:
+            raise ModelError(f"{self.folder} has no trained head ({names[-1]}); train one with it")
+        labels = _label_names(self.folder)
+        return {"num_labels": len(head)} | ({} if labels is None else {"id2label": labels})
+
+    def merge_(self, module: nn.Module) -> None:
+        """Adds it to transformers' model, in place."""
+        state = module.state_dict()
+        with torch.no_grad():
+            for name, change in _changes(self.tensors, self.settings, self.folder).items():
+                state[_known(name, state, self.folder)] += change
+            for name, value in self.tensors.items():
+                if not _PART.fullmatch(name):
+                    state[_known(name, state, self.folder)].copy_(value)
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """A LoRA adapter of a classifier or a tagger; another one is a ModelError."""
     settings = read_object(folder / ADAPTER_FILE)
     tensors = _tensors(folder, settings)
-    loader = getattr(transformers, f"AutoModelFor{_HEADS[settings['task_type']]}")
-    names = _label_names(folder)
-    module = loader.from_pretrained(
-        base,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        ignore_mismatched_sizes=True,
-        num_labels=_labels(loader, base, tensors, folder),
-        **({} if names is None else {"id2label": names}),
-    )
-    state = module.state_dict()
-    with torch.no_grad():
-        for name, change in _changes(tensors, settings, folder).items():
-            state[_known(name, state, folder)] += change
-        for name, value in tensors.items():
-            if not _PART.fullmatch(name):
-                state[_known(name, state, folder)].copy_(value)
-    module.save_pretrained(target)
-    for place in (base, folder):  # the adapter's own tokenizer is the later word
+    return Adapter(folder, settings, tensors, _HEADS[settings["task_type"]])
+
+
+def copy_tokenizer(base: Path, folder: Path, target: Path) -> None:
+    """The adapter's own tokenizer where it has one."""
+    for place in (base, folder):
         for path in (p for kind in _TOKENIZER_FILES for p in place.glob(kind)):
             shutil.copyfile(path, target / path.name)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear)
 
 
 def _tensors(folder: Path, settings: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -147,16 +154,3 @@ def _label_names(folder: Path) -> dict[int, str] | None:
     path = folder / CONFIG_FILE
     names = read_object(path).get("id2label") if path.is_file() else None
     return {int(i): str(name) for i, name in names.items()} if isinstance(names, dict) else None
-
-
-def _labels(loader: Any, base: Path, tensors: Mapping[str, Tensor], folder: Path) -> int:
-    """As many as the head that was trained with the adapter has outputs."""
-    from transformers import AutoConfig
-
-    with torch.device("meta"):
-        blank = loader.from_config(AutoConfig.from_pretrained(base))
-    last = [name for name, module in blank.named_modules() if isinstance(module, nn.Linear)][-1]
-    head = tensors.get(f"{last}.weight")
-    if head is None:
-        raise ModelError(f"{folder} has no trained head ({last}); train one with the adapter")
-    return len(head)

@@ -72,7 +72,8 @@ def _as_meant(facts: dict[str, Any]) -> dict[str, Any]:
         usual = _kind(facts)()
         for key in quoted:
             if isinstance(getattr(usual, key, None), int | float):
-                meant[key] = json.loads(facts[key].lstrip("+"))
+                number = float(facts[key])
+                meant[key] = int(number) if number.is_integer() else number
     return meant
 
 

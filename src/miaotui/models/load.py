@@ -1,7 +1,9 @@
 """Loads a model from a folder or a hub id; safetensors only, no code of the model's own."""
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +16,21 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from miaotui.errors import ModelError
-from miaotui.models.adapter import base_of, is_adapter, merged
+from miaotui.models.adapter import (
+    Adapter,
+    base_of,
+    copy_tokenizer,
+    is_adapter,
+    key_of,
+    read_adapter,
+)
 from miaotui.models.config import CONFIG_FILE, read_config, read_object
 from miaotui.models.families import blank_encoder, family_of
 from miaotui.models.model import Model, PaddedModel
 from miaotui.models.precision import PRECISION_FILE, Precision
 from miaotui.models.shape import shape_from_json, shape_to_json
 from miaotui.models.ties import each_once, load_each_, tie_, ties
+from miaotui.paths import cache_folder
 from miaotui.quiet import silence_telemetry
 from miaotui.tasks import DEFAULT_TASK, TASKS, Task
 from miaotui.tasks.saved import TASK_FILE, open_task, read_tokenizer, save_task
@@ -67,17 +77,39 @@ def find_model(name: str, revision: str | None = None) -> Source:
 
 
 def _merged(folder: Path) -> Path:
+    """A transformers folder of an adapter and its base as one, in the user's cache; made where it
+    is not there."""
     base = base_of(folder)
     try:
-        whole = find_model(base).folder
+        source = find_model(base)
+        config = load_config(source)
     except ModelError as error:
         raise ModelError(f"{folder} is an adapter of {base}, which is needed: {error}") from error
+    target = cache_folder("merged") / key_of(folder, source.folder)
+    if not target.exists():
+        _merge(read_adapter(folder), source, config, target)
+    return target
+
+
+def _merge(adapter: Adapter, base: Source, config: Any, target: Path) -> None:
+    task = next(task for task in TASKS.values() if task.architecture == adapter.architecture)
+    module = load_transformers(base, config, task, **adapter.head_settings(config))
+    try:
+        adapter.merge_(module)
+    except (RuntimeError, re.error) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{adapter.folder} does not fit {base.name}: {reason}") from error
+    draft = target.with_name(f".{os.getpid()}-{target.name}")
     try:
         with _quiet():
-            return merged(folder, whole)
-    except (ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{folder} does not fit {base}: {reason}") from error
+            module.save_pretrained(draft)
+        copy_tokenizer(base.folder, adapter.folder, draft)
+        if not target.exists():  # another process may have been faster
+            os.replace(draft, target)
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _download(name: str, revision: str | None) -> Path:

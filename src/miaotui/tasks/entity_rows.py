@@ -3,6 +3,7 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ def looks_like_columns(path: Path) -> bool:
 
 
 def _from_columns(path: Path, labelled: bool) -> Rows:
-    sentences = list(_sentences(read_text(path).text))
+    read = read_text(path)
+    sentences = list(_sentences(read.text))
     if not sentences:
         raise DataError(f"{path} has no rows; give a file with at least one")
     widths = {len(line) for sentence in sentences for line in sentence}
@@ -83,7 +85,8 @@ def _from_columns(path: Path, labelled: bool) -> Rows:
         raise DataError(f"{path}: {short[0]!r} stands on a line without a tag; give {_EXAMPLES}")
     texts = tuple(join_words([line[0] for line in sentence]) for sentence in sentences)
     tags = [[line[-1] for line in sentence] for sentence in sentences]
-    return _rows(path, texts, tags if labelled else None)
+    rows = _rows(path, texts, tags if labelled else None)
+    return replace(rows, notes=(*read.notes, *rows.notes))
 
 
 def _sentences(text: str) -> Iterator[list[list[str]]]:

@@ -202,7 +202,7 @@ class TextClassification(Task):
         if self.problem is not Problem.SINGLE_LABEL or share < _ONE_SIDED:
             return super().metric_for(rows)
         said = (
-            f"{share:.0%} of the rows have one class: judged by macro_f1; --metric chooses another"
+            f"{share:.0%} of the rows have one class: quality is macro_f1; --metric names another"
         )
         return MACRO_F1, said
 
