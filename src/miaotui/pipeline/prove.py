@@ -1,8 +1,8 @@
 """The proof: ours, the baseline and the rivals, interleaved in one run on the test texts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from miaotui.budget import Objective
@@ -43,6 +43,8 @@ class Proof:
     unavailable: dict[str, str]
     is_short: bool = False
     """Whether rounds were shorter than two seconds, for want of time."""
+    partly_judged: Mapping[str, int] = field(default_factory=dict)
+    """How many test rows a rival answered that was too slow for all."""
 
 
 def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
@@ -86,8 +88,16 @@ def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
             rivals_open.enter_context(rival.predictor)
         results = measure_interleaved(contenders, test.texts, plan, progress, seconds)
     speeds = {rival.name: results[rival.name] for rival in opened}
-    is_short, drops = plan is not _FULL, rivals.drops
-    return Proof(results[_OURS], results[_BASELINE], speeds, drops, rivals.absent, is_short)
+    judged = {rival.name: _judged_rows(rival, test) for rival in opened}
+    return Proof(
+        ours=results[_OURS],
+        baseline=results[_BASELINE],
+        rivals=speeds,
+        drops=rivals.drops,
+        unavailable=rivals.absent,
+        is_short=plan is not _FULL,
+        partly_judged={name: rows for name, rows in judged.items() if rows < len(test)},
+    )
 
 
 def _rivals(
@@ -133,5 +143,9 @@ def _contender(
 
 def _drop(rival: OpenRival, context: Context, test: Split) -> float:
     """What it loses on the test rows, or on as many of the first of them as the time allows."""
-    count = max(int(_JUDGED_S / rival.row_s), _LEAST_JUDGED)
-    return context.judge.judge(rival.predictor.session, test.first(count)).drop
+    first = test.first(_judged_rows(rival, test))
+    return context.judge.judge(rival.predictor.session, first).drop
+
+
+def _judged_rows(rival: OpenRival, test: Split) -> int:
+    return min(len(test), max(int(_JUDGED_S / rival.row_s), _LEAST_JUDGED))

@@ -129,6 +129,9 @@ def _notes(chosen: Tested, proof: Proof, budget: Budget, stages: str | None) -> 
             "the time left a short proof: rounds of under two seconds, no p99 under 1,000 calls; "
             "give a longer --time-budget"
         )
+    if proof.partly_judged:
+        counted = ", ".join(f"{name} {rows:,}" for name, rows in proof.partly_judged.items())
+        notes.append(f"rivals judged on the first test rows alone, for want of time: {counted}")
     return notes
 
 
