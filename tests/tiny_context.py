@@ -25,6 +25,7 @@ def context(work: Path, model: Model | None = None, machine: Machine | None = No
         validation=_calibration(model, 48, 2),
         unlabelled=None,
         selection=_judged(model, 80, 3),
+        test_rows=160,
         work=work,
         fingerprint="tiny",
         seed=0,

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from miaotui.errors import BudgetError
 
+DEFAULT_CONFIDENCE = 0.8
+STRICT_CONFIDENCE = 0.95
 SMALLEST_TIME_BUDGET_S = 60.0
 SMALLEST_MEMORY_BYTES = 50_000_000
 
@@ -30,7 +32,9 @@ class Objective(StrEnum):
 class Budget:
     """The limits of one optimization.
 
-    `max_drop` is absolute, in the metric's own units (0.01 is one point of accuracy).
+    `max_drop` is absolute, in the metric's own units (0.01 is one point of accuracy), and holds
+    with `confidence`: the one-sided bound of the loss on the test rows keeps it (0.5 is the point
+    estimate). `max_class_drop` bounds the loss of every single class in the same way.
     `max_memory_bytes` bounds the peak of a process that does nothing but serve the model.
     """
 
@@ -39,12 +43,16 @@ class Budget:
     time_budget_s: float = 600.0
     target_p99_ms: float | None = None
     max_memory_bytes: int | None = None
-    strict: bool = False
+    confidence: float = DEFAULT_CONFIDENCE
+    max_class_drop: float | None = None
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.max_drop) or not 0 <= self.max_drop < 1:
+        _check_drop("max_drop", self.max_drop)
+        if self.max_class_drop is not None:
+            _check_drop("max_class_drop", self.max_class_drop)
+        if not 0.5 <= self.confidence < 1:
             raise BudgetError(
-                f"max_drop is {self.max_drop}; expected 0% or more and less than 100%, such as 1%"
+                f"confidence is {self.confidence}; expected 50% or more and less than 100%, as 80%"
             )
         if not math.isfinite(self.time_budget_s):
             raise BudgetError(f"time budget is {self.time_budget_s} s; expected a duration, as 10m")
@@ -69,15 +77,34 @@ class Budget:
         return self.objective if self.target_p99_ms is None else Objective.LATENCY
 
 
+def _check_drop(name: str, drop: float) -> None:
+    if not math.isfinite(drop) or not 0 <= drop < 1:
+        raise BudgetError(f"{name} is {drop}; expected 0% or more and less than 100%, such as 1%")
+
+
 def parse_drop(text: str) -> float:
     """Reads "1%", "0.5%" or "0.01" as an absolute drop (0.01, 0.005, 0.01)."""
+    return parse_share(text, "max-drop", "1% or 0.01")
+
+
+def parse_share(text: str, option: str, example: str) -> float:
+    """Reads "80%" or "0.8" as 0.8; anything else is a BudgetError that names the option."""
     stripped = text.strip()
     try:
         if stripped.endswith("%"):
             return float(stripped[:-1]) / 100
         return float(stripped)
     except ValueError:
-        raise BudgetError(f"max-drop {text!r} is not a number; write it as 1% or 0.01") from None
+        raise BudgetError(f"{option} {text!r} is not a number; write it as {example}") from None
+
+
+def parse_confidence(text: str | None, strict: bool) -> float:
+    """Reads "80%" or "0.8"; None is the default, `strict` 95%, both together a BudgetError."""
+    if strict and text is not None:
+        raise BudgetError("--strict is --confidence 95%; give one of the two")
+    if strict:
+        return STRICT_CONFIDENCE
+    return DEFAULT_CONFIDENCE if text is None else parse_share(text, "confidence", "80% or 0.8")
 
 
 def parse_duration(text: str, default_unit: str = "s") -> float:

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 from pydantic import ValidationError
 
-from miaotui.budget import Budget, Objective, parse_bytes, parse_drop, parse_duration
+from miaotui.budget import (
+    Budget,
+    Objective,
+    parse_bytes,
+    parse_confidence,
+    parse_drop,
+    parse_duration,
+    parse_share,
+)
 from miaotui.errors import BudgetError, MiaotuiError, first_fault
 from miaotui.quiet import silence_telemetry
 
@@ -161,7 +169,13 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
     engines: Annotated[str | None, typer.Option(help="comma-separated")] = None,
     keep_shapes: Annotated[bool, typer.Option("--keep-shapes")] = False,
     recipe: Annotated[Path | None, typer.Option(help="exactly this, no search")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="judge the 95% bound")] = False,
+    max_class_drop: Annotated[
+        str | None, typer.Option(help="as 5%: of every single class too")
+    ] = None,
+    confidence: Annotated[
+        str | None, typer.Option(help="with which the limits hold, as 80% (the default)")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="--confidence 95%")] = False,
     seed: int = 0,
     resume: Annotated[bool, typer.Option("--resume/--fresh")] = True,
     golden: Annotated[bool, typer.Option("--golden/--no-golden")] = True,
@@ -179,7 +193,10 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
         time_budget_s=parse_duration(time_budget),
         target_p99_ms=parse_duration(target_p99, "ms") * 1e3 if target_p99 else None,
         max_memory_bytes=parse_bytes(max_memory) if max_memory else None,
-        strict=strict,
+        confidence=parse_confidence(confidence, strict),
+        max_class_drop=None
+        if max_class_drop is None
+        else parse_share(max_class_drop, "max-class-drop", "5% or 0.05"),
     )
     from miaotui.pipeline import OptimizeOptions, RowsOptions
     from miaotui.pipeline import optimize as run

@@ -56,6 +56,8 @@ def example_document() -> dict[str, Any]:
             "rows": 1500,
             "within_budget": True,
             "within_budget_95": False,
+            "confidence": 0.8,
+            "upper_bound": 0.0087,
         },
         "speed": _speed(),
         "size_bytes": {"original": 90_900_000, "optimized": 68_000_000},

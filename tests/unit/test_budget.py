@@ -2,7 +2,7 @@
 
 import pytest
 
-from miaotui.budget import Budget, parse_bytes, parse_drop, parse_duration
+from miaotui.budget import Budget, parse_bytes, parse_confidence, parse_drop, parse_duration
 from miaotui.errors import BudgetError
 
 
@@ -83,3 +83,22 @@ def test_the_smallest_budget_is_allowed() -> None:
 def test_a_time_that_is_no_number_is_refused(time_s: float) -> None:
     with pytest.raises(BudgetError):
         Budget(time_budget_s=time_s)
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "confidence"),
+    [(None, False, 0.8), (None, True, 0.95), ("90%", False, 0.9), ("0.7", False, 0.7)],
+)
+def test_confidences(text: str | None, strict: bool, confidence: float) -> None:
+    assert parse_confidence(text, strict) == pytest.approx(confidence)
+
+
+def test_strict_and_a_confidence_are_refused_together() -> None:
+    with pytest.raises(BudgetError, match="--strict is --confidence 95%"):
+        parse_confidence("90%", True)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.49, 1.0, 80.0, float("nan")])
+def test_a_confidence_outside_its_range_is_refused(confidence: float) -> None:
+    with pytest.raises(BudgetError, match="expected 50% or more and less than 100%"):
+        Budget(confidence=confidence)

@@ -169,7 +169,7 @@ def test_compare_of_accuracy_is_exact_and_uses_tango():
     assert report.drop == 0.01  # exactly, so that a limit of 1% is kept
     assert (report.original, report.optimized) == (0.9, 0.89)
     assert report.interval_95 == tango_interval(14, 4, 1000)
-    assert report.upper_bound_95 == tango_upper_bound(14, 4, 1000)
+    assert report.loss.upper_bound(0.8) == tango_upper_bound(14, 4, 1000, 0.8)
     assert report.agreement == pytest.approx(0.982)
     assert report.rows == 1000
 
@@ -185,7 +185,8 @@ def test_compare_of_macro_f1_brackets_its_drop_and_repeats():
     report = compare("macro_f1", Problem.MULTI_LABEL, original, optimized, targets)
     assert report.drop == pytest.approx(report.original - report.optimized)
     assert 0 < report.interval_95[0] < report.drop
-    assert report.drop < report.upper_bound_95 < report.interval_95[1]
+    assert report.drop < report.loss.upper_bound(0.8) < report.loss.upper_bound()
+    assert report.loss.upper_bound() < report.interval_95[1]
     assert report == compare("macro_f1", Problem.MULTI_LABEL, original, optimized, targets)
 
 
@@ -227,3 +228,23 @@ def test_the_first_texts_of_a_split_keep_all_their_windows():
     assert len(first.original) == len(first.targets) == windows > 2
     assert np.array_equal(first.original.values, outputs.values[: starts[windows]])
     assert len(split.first(10)) == len(split)
+
+
+def test_f1_of_each_label_by_hand():
+    """Of a label that no row has there is nothing to tell."""
+    original = np.array([[1, -1, -1], [1, 1, -1], [-1, 1, -1]], dtype=np.float32)
+    worse = original.copy()
+    worse[0, 0] = -1
+    targets = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=np.float32)
+    rows = encoded_rows([[1]] * 3)
+    split = Split([""] * 3, rows, one_a_row(targets), one_a_row(original))
+    judge = judge_for(task(Problem.MULTI_LABEL, 3), each_class=True)
+    losses = judge.compare(one_a_row(worse), split).class_losses
+    assert {name: loss.estimate for name, loss in losses.items()} == pytest.approx(
+        {"label 0": 1 - 2 / 3, "label 1": 0.0}
+    )
+
+
+def test_values_have_no_classes():
+    with pytest.raises(BudgetError, match="max-class-drop is for tasks with classes"):
+        judge_for(task(Problem.REGRESSION, 1), each_class=True)

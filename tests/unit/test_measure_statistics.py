@@ -8,10 +8,12 @@ from scipy.stats import norm
 
 from miaotui.errors import DataError
 from miaotui.measure.statistics import (
+    PairedShares,
     paired_bca_interval,
     paired_bca_upper_bound,
     percentile,
     ratio_interval,
+    rows_to_decide,
     smallest_decidable_drop,
     tango_interval,
     tango_upper_bound,
@@ -199,3 +201,13 @@ def test_percentile_is_linear_and_needs_values():
     assert percentile(list(range(1001)), 99) == 990
     with pytest.raises(DataError, match="no values"):
         percentile([], 99)
+
+
+def test_the_fewest_rows_that_decide_a_drop():
+    """That many decide it and one fewer does not, though nothing is lost."""
+    rows = rows_to_decide(0.01, 0.8, 0.05)
+    assert 300 < rows < 400
+    assert PairedShares(10, 10, 400).upper_bound(0.8) <= 0.01
+    assert PairedShares(9, 9, 340).upper_bound(0.8) > 0.01
+    assert rows_to_decide(0.01, 0.95) > 3 * rows
+    assert rows_to_decide(0.005, 0.8) > 3 * rows

@@ -44,7 +44,14 @@ def measured(tmp_path: Path) -> Measured:
             if known is not None and recipe.steps not in again:
                 return known
             takes = TAKES_S.get(recipe.steps, 0.0) + len(again)
-            trial = Trial(recipe=recipe, origin=origin, drop=0.0, drop_error=0.0, seconds=takes)
+            trial = Trial(
+                recipe=recipe,
+                origin=origin,
+                drop=0.0,
+                drop_error=0.0,
+                test_error=0.0,
+                seconds=takes,
+            )
             if fails and fails in recipe.title:
                 trial = trial.model_copy(update={"error": "cannot"})
             return store.put(trial)

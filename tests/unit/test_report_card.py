@@ -37,7 +37,7 @@ def test_the_card_holds_all_parts() -> None:
         COMMAND,
         "keep_time: 0.7",
         "layer 4: 6 of 12 heads, 768 of 1,536 ffn neurons",
-        "prune 45% + distil + openvino/packed: drop 0.0133, failed",
+        "prune 45% + distil + openvino/packed: loss 0.0133, failed",
         "模型可能见过这些评论",
         "tensorrt is unavailable: needs an NVIDIA GPU",
         "optimum-onnx-o3: dropped for time after 0 rounds",
@@ -66,8 +66,8 @@ def test_few_rows_of_another_metric_go_by_the_interval() -> None:
 @pytest.mark.parametrize(
     ("within", "within_95", "words"),
     [
-        (True, True, "within the limit of 0.0100, also at one-sided 95%"),
-        (True, False, "within the limit of 0.0100, not certain at one-sided 95%"),
+        (True, True, "within the limit of 0.0100, at 95% too"),
+        (True, False, "and below 0.0087 with 80% confidence: within the limit of 0.0100."),
         (False, False, "over the limit of 0.0100"),
     ],
 )

@@ -15,6 +15,7 @@ from miaotui.search.cascades import cascades, in_front_of_untrained
 from miaotui.search.clock import Clock, silent
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Origin, Trial, TrialStore
+from miaotui.techniques import Int8Dynamic
 
 ERROR = 0.008
 """Of every drop here."""
@@ -23,11 +24,14 @@ ERROR = 0.008
 def alone(number: int, origin: Origin, rows_per_s: float, drop: float) -> Trial:
     """Recipes differ by their batch size alone."""
     return Trial(
-        recipe=Recipe(engine=OnnxRuntimeEngine(layout=Padded(batch=number))),
+        recipe=Recipe(
+            steps=(Int8Dynamic(),), engine=OnnxRuntimeEngine(layout=Padded(batch=number))
+        ),
         origin=origin,
         drop=drop,
         divergence=0.05,
         drop_error=ERROR,
+        test_error=ERROR,
         throughput_rows_per_s=rows_per_s,
     )
 
@@ -60,6 +64,7 @@ class Tried(SearchState):
             drop=drop,
             divergence=0.05,
             drop_error=ERROR,
+            test_error=ERROR,
             throughput_rows_per_s=self.rows_per_s,
         )
 
@@ -74,7 +79,7 @@ def search(tmp_path: Path) -> Callable[..., Tried]:
     store = TrialStore(tmp_path / "trials", "tiny")
 
     def begin(trials: list[Trial], keeps: Callable[[Recipe], bool]) -> Tried:
-        budget = Budget(max_drop=0.01, time_budget_s=600)
+        budget = Budget(max_drop=0.01, time_budget_s=600, confidence=0.5)
         return Tried(context, budget, store, Clock(600), silent, list(trials), keeps=keeps)
 
     return begin

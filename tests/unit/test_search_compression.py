@@ -33,6 +33,7 @@ class Tried(SearchState):
             origin=origin,
             drop=0.0,
             drop_error=0.01,
+            test_error=0.01,
             throughput_rows_per_s=100.0,
             seconds=self.each_s,
         )
@@ -50,7 +51,7 @@ def tried(work: Path, each_s: float) -> list[str]:
     path = work / f"latency-{context.fingerprint}-{RUNTIME.key}-bulk.json"
     write_json(path, {"table": table, "error": 0.0})
     store = TrialStore(work / "trials", context.fingerprint)
-    budget = Budget(max_drop=0.01, time_budget_s=1200)
+    budget = Budget(max_drop=0.01, time_budget_s=1200, confidence=0.5)
     state = Tried(context, budget, store, Clock(1200.0), silent, each_s=each_s)
     state.try_("free moves", RUNTIME, "free")
     compress(state, RUNTIME)

@@ -22,7 +22,9 @@ TRIED, OTHER = (Recipe(engine=OnnxRuntimeEngine(layout=Padded(batch=n))) for n i
 def state(tmp_path: Path) -> SearchState:
     context = tiny_context.context(tmp_path)
     store = TrialStore(tmp_path, context.fingerprint)
-    found = SearchState(context, Budget(max_drop=0.01), store, Clock(1000.0), silent)
+    found = SearchState(
+        context, Budget(max_drop=0.01, confidence=0.5), store, Clock(1000.0), silent
+    )
     found.trials = [trial(NATIVE, rows_per_s=80), trial(TRIED, rows_per_s=20)]
     return found
 
@@ -33,6 +35,7 @@ def trial(recipe: Recipe, rows_per_s: float, seconds: float = 60.0) -> Trial:
         origin="free",
         drop=0.0,
         drop_error=0.001,
+        test_error=0.001,
         throughput_rows_per_s=rows_per_s,
         seconds=seconds,
     )

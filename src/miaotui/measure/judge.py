@@ -2,7 +2,7 @@
 acceptance test, cascades and bench know of quality."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from miaotui.data.rows import Rows
 from miaotui.errors import BudgetError, DataError, EngineFailed
-from miaotui.measure.statistics import paired_bootstrap, tango_interval, tango_upper_bound
+from miaotui.measure.statistics import PairedLoss, PairedShares, paired_bootstrap
 from miaotui.tasks.base import EncodedRows, Text
 from miaotui.tasks.metrics import Evidence, Metric
 from miaotui.tasks.outputs import Outputs, Targets
@@ -49,24 +49,31 @@ class Split:
 class Judgement:
     """What a candidate is worth beside the original, on the inputs of one split.
 
-    `drop` = original - optimized, in the metric's own units. `interval_95` is two-sided and
-    `upper_bound_95` one-sided, both paired: Tango for shares of inputs, BCa bootstrap otherwise
-    (which has no width where all answers that count are equal). `agreement` is the share of inputs
-    answered alike, `divergence` how far the answers are apart. `evidence` is the candidate's, input
-    by input, `outputs` what it gave.
+    `loss` is what it loses, original - optimized in the metric's own units, paired: Tango for
+    shares of inputs, BCa bootstrap otherwise (which has no width where all answers that count are
+    equal); `class_losses` the same of each class that the inputs have, where these are judged.
+    `agreement` is the share of inputs answered alike, `divergence` how far the answers are apart.
+    `evidence` is the candidate's, input by input, `outputs` what it gave.
     """
 
     metric: str
     original: float
     optimized: float
-    drop: float
-    interval_95: tuple[float, float]
-    upper_bound_95: float
+    loss: PairedLoss
     rows: int
     agreement: float
     divergence: float
     evidence: Evidence = field(compare=False, repr=False)
     outputs: Outputs = field(compare=False, repr=False)
+    class_losses: Mapping[str, PairedLoss] = field(default_factory=dict)
+
+    @property
+    def drop(self) -> float:
+        return self.loss.estimate
+
+    @property
+    def interval_95(self) -> tuple[float, float]:
+        return self.loss.interval()
 
 
 class Judge(ABC):
@@ -90,11 +97,12 @@ class Judge(ABC):
 @dataclass(frozen=True)
 class OutputsJudge(Judge):
     """For tasks whose answers are read from one run's outputs; `metric` is the name of one of the
-    task's."""
+    task's. `each_class` judges every class by itself too."""
 
     task: Task
     metric: str
     seed: int = 0
+    each_class: bool = False
 
     def split(self, rows: Rows, original: Opened) -> Split:
         encoded = self.task.encode(rows.texts)
@@ -122,21 +130,29 @@ class OutputsJudge(Judge):
         metric, groups = metric_of(self.task, self.metric), split.rows.input_starts
         original = self._evidence(metric, split.original, split.targets, groups)
         optimized = self._evidence(metric, outputs, split.targets, groups)
-        drop, interval, upper = _loss(metric, original, optimized, self.seed)
         before, after = split.original.merged(groups), outputs.merged(groups)
         return Judgement(
             metric=self.metric,
             original=metric.value(original),
             optimized=metric.value(optimized),
-            drop=drop,
-            interval_95=interval,
-            upper_bound_95=upper,
+            loss=_loss(metric, original, optimized, self.seed),
             rows=len(optimized),
             agreement=float(self.task.same_answers(before, after).mean()),
             divergence=self.task.divergence(before, after),
             evidence=optimized,
             outputs=outputs,
+            class_losses=self._class_losses(outputs, split) if self.each_class else {},
         )
+
+    def _class_losses(self, outputs: Outputs, split: Split) -> dict[str, PairedLoss]:
+        """Of the classes that the split has."""
+        groups, losses = split.rows.input_starts, {}
+        for name, metric in self.task.class_metrics.items():
+            original = self._evidence(metric, split.original, split.targets, groups)
+            if len(original) > 1:
+                optimized = self._evidence(metric, outputs, split.targets, groups)
+                losses[name] = _loss(metric, original, optimized, self.seed)
+        return losses
 
     def _evidence(
         self,
@@ -149,9 +165,12 @@ class OutputsJudge(Judge):
         return metric.evidence(outputs.merged(groups), targets.merged(groups))
 
 
-def judge_for(task: Task, metric: str | None = None) -> OutputsJudge:
-    """By the task's default metric or the one named; one that does not suit it is a BudgetError."""
-    return OutputsJudge(task, metric_of(task, metric).name)
+def judge_for(task: Task, metric: str | None = None, each_class: bool = False) -> OutputsJudge:
+    """By the task's default metric or the one named; one that does not suit it is a BudgetError,
+    and so are classes where it has none."""
+    if each_class and not task.class_metrics:
+        raise BudgetError("max-class-drop is for tasks with classes; these answers are values")
+    return OutputsJudge(task, metric_of(task, metric).name, each_class=each_class)
 
 
 def metric_of(task: Task, name: str | None) -> Metric:
@@ -184,20 +203,14 @@ def _check(outputs: Outputs, targets: Targets) -> None:
         )
 
 
-def _loss(
-    metric: Metric, original: Evidence, optimized: Evidence, seed: int
-) -> tuple[float, tuple[float, float], float]:
-    """Drop, two-sided interval and one-sided bound."""
+def _loss(metric: Metric, original: Evidence, optimized: Evidence, seed: int) -> PairedLoss:
     rows = len(original)
     if metric.is_share:
         lost = int((original & ~optimized).sum())
         won = int((optimized & ~original).sum())
-        # One division: 10 of 1,000 is 0.01 exactly, a difference of two accuracies is not.
-        drop = (lost - won) / rows
-        return drop, tango_interval(lost, won, rows), tango_upper_bound(lost, won, rows)
+        return PairedShares(lost, won, rows)
 
     def difference(chosen: Int64[ndarray, " chosen"]) -> float:
         return metric.value(original[chosen]) - metric.value(optimized[chosen])
 
-    bootstrap = paired_bootstrap(difference, rows, seed=seed)
-    return bootstrap.estimate, bootstrap.interval(), bootstrap.upper_bound()
+    return paired_bootstrap(difference, rows, seed=seed)

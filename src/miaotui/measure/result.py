@@ -19,10 +19,20 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class ClassLoss(_Frozen):
+    """What one class loses: of its recall, or its F1 where a row may have several."""
+
+    drop: float
+    upper_bound: float
+
+
 class QualityOutcome(_Frozen):
     """Both models on the test rows; `drop` = original - optimized, in the metric's own units.
 
-    `within_budget` judges the point estimate, `within_budget_95` the one-sided 95% bound.
+    `upper_bound` is the one-sided bound of the drop at `confidence`, and `within_budget` whether
+    that is within the limit (and the bound of every class in `class_losses`, where these are
+    limited, within theirs); `within_budget_95` the same at 95%. Bundles of before confidences have
+    null, and `within_budget` judged the drop itself.
     """
 
     metric: str
@@ -33,6 +43,9 @@ class QualityOutcome(_Frozen):
     rows: int
     within_budget: bool
     within_budget_95: bool
+    confidence: float | None = None
+    upper_bound: float | None = None
+    class_losses: dict[str, ClassLoss] = {}
 
 
 class LatencyMs(_Frozen):
@@ -130,6 +143,7 @@ class AcceptanceTest(_Frozen):
     name: str
     drop: float
     passed: bool
+    upper_bound: float | None = None
 
 
 def _once_named(name: str, old: str) -> Any:
@@ -141,6 +155,7 @@ class Details(_Frozen):
     """What the report shows beyond the headline."""
 
     max_drop: float | None = None
+    max_class_drop: float | None = None
     command: str | None = None
     environment: dict[str, Any] = {}
     splits: dict[str, int] = {}

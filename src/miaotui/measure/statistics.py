@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -18,6 +19,9 @@ _JACKKNIFE_GROUPS = 500
 _RATIO_RESAMPLES = 10_000
 _BISECTIONS = 60
 
+CONFIDENCE = 0.95
+"""Of an interval or a bound where no other is asked for."""
+
 Difference = Callable[[Int64[ndarray, " chosen"]], float]
 """metric(original) minus metric(optimized) on the rows at the given indices (may repeat)."""
 
@@ -30,7 +34,7 @@ def percentile(values: Sequence[float] | Float64[ndarray, " values"], q: float) 
 
 
 def tango_interval(
-    original_right_only: int, optimized_right_only: int, rows: int, confidence: float = 0.95
+    original_right_only: int, optimized_right_only: int, rows: int, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
     """Two-sided interval for P(original right) - P(optimized right) on the same rows.
 
@@ -46,12 +50,49 @@ def tango_interval(
 
 
 def tango_upper_bound(
-    original_right_only: int, optimized_right_only: int, rows: int, confidence: float = 0.95
+    original_right_only: int, optimized_right_only: int, rows: int, confidence: float = CONFIDENCE
 ) -> float:
     """One-sided upper bound of the same difference, by the same score test (Tango 1998)."""
     _check_counts(original_right_only, optimized_right_only, rows)
     z = _normal_quantile(_checked_confidence(confidence))
     return _tango_upper(original_right_only, optimized_right_only, rows, z)
+
+
+class PairedLoss(Protocol):
+    """What one of two models loses on the same rows, and between what bounds it may lie."""
+
+    @property
+    def estimate(self) -> float: ...
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        """Two-sided."""
+        ...
+
+    def upper_bound(self, confidence: float = CONFIDENCE) -> float:
+        """One-sided."""
+        ...
+
+
+@dataclass(frozen=True)
+class PairedShares:
+    """A loss of a share of rows, from the rows that only one of the models has right (Tango)."""
+
+    original_right_only: int
+    optimized_right_only: int
+    rows: int
+
+    @property
+    def estimate(self) -> float:
+        # One division: 10 of 1,000 is 0.01 exactly, a difference of two accuracies is not.
+        return (self.original_right_only - self.optimized_right_only) / self.rows
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        counts = self.original_right_only, self.optimized_right_only, self.rows
+        return tango_interval(*counts, confidence)
+
+    def upper_bound(self, confidence: float = CONFIDENCE) -> float:
+        counts = self.original_right_only, self.optimized_right_only, self.rows
+        return tango_upper_bound(*counts, confidence)
 
 
 def smallest_decidable_drop(rows: int, discordance: float = 0.05) -> float:
@@ -64,6 +105,23 @@ def smallest_decidable_drop(rows: int, discordance: float = 0.05) -> float:
     half = discordance * rows / 2
     _check_counts(half, half, rows)
     return _tango_upper(half, half, rows, _normal_quantile(0.975))
+
+
+def rows_to_decide(drop: float, confidence: float, discordance: float = 0.05) -> int:
+    """The fewest rows on which a model that loses nothing, though exactly one of the two is right
+    on the share `discordance` of them, has an upper bound of no more than `drop` (above 0)."""
+
+    def decides(rows: int) -> bool:
+        half = discordance * rows / 2
+        return _tango_upper(half, half, rows, _normal_quantile(confidence)) <= drop
+
+    too_few, enough = 0, 1
+    while not decides(enough):
+        too_few, enough = enough, 2 * enough
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        too_few, enough = (too_few, middle) if decides(middle) else (middle, enough)
+    return enough
 
 
 def _tango_upper(first_only: float, second_only: float, rows: int, z: float) -> float:
@@ -106,14 +164,14 @@ class PairedBootstrap:
     """A resampled difference; both bounds are read from the same resamples."""
 
     estimate: float
-    replicates: Float64[ndarray, " resamples"]
+    replicates: Float64[ndarray, " resamples"] = field(compare=False, repr=False)
     acceleration: float
 
-    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
         tail = (1 - _checked_confidence(confidence)) / 2
         return self._bound(tail), self._bound(1 - tail)
 
-    def upper_bound(self, confidence: float = 0.95) -> float:
+    def upper_bound(self, confidence: float = CONFIDENCE) -> float:
         return self._bound(_checked_confidence(confidence))
 
     def _bound(self, level: float) -> float:
@@ -153,7 +211,7 @@ def paired_bca_interval(
     *,
     resamples: int = 2000,
     seed: int = 0,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
     """Two-sided paired BCa bootstrap interval of `difference`; see `paired_bootstrap`."""
     return paired_bootstrap(difference, rows, resamples=resamples, seed=seed).interval(confidence)
@@ -165,7 +223,7 @@ def paired_bca_upper_bound(
     *,
     resamples: int = 2000,
     seed: int = 0,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> float:
     """One-sided paired BCa bootstrap upper bound of `difference`; see `paired_bootstrap`."""
     return paired_bootstrap(difference, rows, resamples=resamples, seed=seed).upper_bound(

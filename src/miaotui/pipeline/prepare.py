@@ -71,7 +71,8 @@ def prepare(options: OptimizeOptions) -> Prepared:
     rows = model.task.read_rows(options.rows.data, options.rows.columns)
     model.task.check_trainable(rows)
     metric, why = model.task.metric_for(rows)
-    judge = judge_for(model.task, options.metric or metric.name)
+    each_class = options.budget.max_class_drop is not None
+    judge = judge_for(model.task, options.metric or metric.name, each_class)
     _calibration(rows, model.task)
     cores = options.cores or machine.cores
     if cores != machine.cores:
@@ -165,6 +166,7 @@ def _context(  # noqa: PLR0913  (the one place where everything comes together)
         validation=none,
         unlabelled=extra,
         selection=Split((), none.rows, none.targets, none.targets),
+        test_rows=len(splits.test),
         work=_work_folder(options),
         fingerprint=_fingerprint(options, model, splits, machine, cores, extra),
         seed=options.rows.seed,
@@ -178,6 +180,7 @@ def _with_rows(bare: Context, splits: DataSplits, session: RowRunner) -> Context
         train=_calibration(_shuffled(splits.train, bare.seed), task),
         validation=_calibration(splits.validation, task),
         selection=bare.judge.split(splits.selection, session),
+        test_rows=len(splits.test),
     )
 
 
@@ -214,7 +217,10 @@ def _fingerprint(
     if extra is not None:
         digest.update(extra.ids.tobytes() + extra.starts.tobytes())
     environment = environment_fingerprint(machine)
-    settings = f"{options.rows.seed} {environment}{cores}{options.metric} {__version__}"
+    each_class = options.budget.max_class_drop is not None
+    settings = (
+        f"{options.rows.seed} {environment}{cores}{options.metric} {each_class} {__version__}"
+    )
     digest.update(settings.encode())
     return digest.hexdigest()[:12]
 

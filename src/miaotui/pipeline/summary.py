@@ -1,12 +1,13 @@
 """From what was measured to the one document that says it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from miaotui.budget import Budget
+from miaotui.budget import STRICT_CONFIDENCE, Budget
 from miaotui.measure.result import (
     AcceptanceTest,
     Baseline,
+    ClassLoss,
     Details,
     LatencyMs,
     LatencySamples,
@@ -29,7 +30,7 @@ from miaotui.pipeline.options import OptimizeOptions
 from miaotui.pipeline.prepare import Prepared
 from miaotui.pipeline.prove import Proof
 from miaotui.recipe import Recipe, is_training
-from miaotui.search.acceptance import Tested, keeps
+from miaotui.search.acceptance import Tested, bound, keeps
 from miaotui.search.candidates import fits_memory
 from miaotui.search.outcome import Outcome
 from miaotui.search.planner import float_recipes
@@ -65,6 +66,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
         notes=[*prepared.notes, *outcome.notes, *_notes(chosen, proof, budget, stages)],
         details=Details(
             max_drop=budget.max_drop,
+            max_class_drop=budget.max_class_drop,
             command=options.command or None,
             environment=asdict(prepared.context.machine) | {"cores_used": prepared.context.cores},
             splits={
@@ -85,7 +87,12 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
             rival_drop=proof.drops,
             unavailable=proof.unavailable,
             acceptance=[
-                AcceptanceTest(name=t.trial.recipe.title, drop=t.report.drop, passed=t.passed)
+                AcceptanceTest(
+                    name=t.trial.recipe.title,
+                    drop=t.report.drop,
+                    passed=t.passed,
+                    upper_bound=t.upper_bound,
+                )
                 for t in tested
             ],
             latency_table_error=outcome.table_error,
@@ -102,8 +109,14 @@ def _quality(chosen: Tested, budget: Budget) -> QualityOutcome:
         drop=report.drop,
         drop_interval_95=report.interval_95,
         rows=report.rows,
-        within_budget=keeps(report, Budget(budget.max_drop)),
-        within_budget_95=report.upper_bound_95 <= budget.max_drop,
+        within_budget=chosen.passed,
+        within_budget_95=keeps(report, replace(budget, confidence=STRICT_CONFIDENCE)),
+        confidence=chosen.confidence,
+        upper_bound=chosen.upper_bound,
+        class_losses={
+            name: ClassLoss(drop=loss.estimate, upper_bound=bound(loss, budget.confidence))
+            for name, loss in report.class_losses.items()
+        },
     )
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from miaotui.measure.result import OptimizationResult
+from miaotui.measure.result import AcceptanceTest, OptimizationResult
 from miaotui.report import sentences, words
 from miaotui.report.comparison import ComparedRow, compared_rows
 
@@ -31,7 +31,7 @@ def _quality(result: OptimizationResult) -> str:
     lines = [
         f"{sentences.metric_name(result)}, original: {words.score(quality.original)}",
         f"{sentences.metric_name(result)}, optimized: {words.score(quality.optimized)}",
-        f"drop: {words.score(quality.drop)}, 95% interval "
+        f"loss: most likely {words.score(quality.drop)}, 95% interval "
         f"{words.interval(quality.drop_interval_95)}; {sentences.verdict(result)}",
         f"test rows: {quality.rows:,}",
     ]
@@ -75,11 +75,13 @@ def _cells(row: ComparedRow) -> Sequence[str]:
 
 
 def _acceptance(result: OptimizationResult) -> str:
-    tested = [
-        f"{test.name}: drop {words.score(test.drop)}, {'passed' if test.passed else 'failed'}"
-        for test in result.details.acceptance
-    ]
-    return _bullets(tested, "Not recorded.")
+    return _bullets(map(_tested, result.details.acceptance), "Not recorded.")
+
+
+def _tested(test: AcceptanceTest) -> str:
+    below = "" if test.upper_bound is None else f", below {words.score(test.upper_bound)}"
+    verdict = "passed" if test.passed else "failed"
+    return f"{test.name}: loss {words.score(test.drop)}{below}, {verdict}"
 
 
 def _conditions(result: OptimizationResult) -> list[str]:

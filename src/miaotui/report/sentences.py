@@ -34,13 +34,24 @@ def metric_name(result: OptimizationResult) -> str:
 
 
 def verdict(result: OptimizationResult) -> str:
-    """Whether the limit is kept, by the point estimate and at 95%."""
+    """Below what the loss is and how surely, and whether that keeps the limits."""
     quality, limit = result.quality, result.details.max_drop
     named = "the limit" if limit is None else f"the limit of {words.score(limit)}"
-    if not quality.within_budget:
-        return f"over {named}"
-    certainty = "also" if quality.within_budget_95 else "not certain"
-    return f"within {named}, {certainty} at one-sided 95%"
+    kept = f"within {named}" if quality.within_budget else f"over {named}"
+    sure = ", at 95% too" if quality.within_budget and quality.within_budget_95 else ""
+    if quality.upper_bound is None or quality.confidence is None:
+        return kept + sure
+    below = f"below {words.score(quality.upper_bound)} with {quality.confidence:.0%} confidence"
+    return f"{below}: {kept}{sure}{_of_classes(result)}"
+
+
+def _of_classes(result: OptimizationResult) -> str:
+    losses, limit = result.quality.class_losses, result.details.max_class_drop
+    if not losses or limit is None:
+        return ""
+    name = max(losses, key=lambda label: losses[label].upper_bound)
+    worst = words.score(losses[name].upper_bound)
+    return f"; of any class below {worst} ({name}), allowed {words.score(limit)}"
 
 
 def few_rows_warning(result: OptimizationResult) -> str | None:
@@ -140,7 +151,7 @@ def _quality_sentence(result: OptimizationResult) -> str:
     quality, metric = result.quality, metric_name(result)
     return (
         f"{metric[:1].upper()}{metric[1:]} {words.score(quality.optimized)} instead of "
-        f"{words.score(quality.original)} on {quality.rows:,} test rows: a drop of "
-        f"{words.score(quality.drop)} (95% interval {words.interval(quality.drop_interval_95)}), "
-        f"{verdict(result)}."
+        f"{words.score(quality.original)} on {quality.rows:,} test rows: the loss is most likely "
+        f"{words.score(quality.drop)} (95% interval {words.interval(quality.drop_interval_95)}) "
+        f"and {verdict(result)}."
     )

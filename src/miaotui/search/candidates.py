@@ -9,26 +9,34 @@ from miaotui.budget import Budget
 from miaotui.search.trials import Trial
 
 _MOST_FROZEN = 5
-ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
 _SMALLEST_ERROR = 1e-6
-_WORTH_A_TEST = 0.3
-"""The least chance to keep the limit with which a trial is built upon and may be a candidate."""
+_EVEN, _WORTH_A_TEST = 0.5, 0.3
+"""The chance to keep the limits with which a trial leads, and the least with which it is built upon
+and may be a candidate."""
 
 
 def allowed(trial: Trial, budget: Budget) -> bool:
-    """Whether the selection rows say that a trial keeps the limits; 0% asks for equal answers."""
+    """Whether the selection rows say that a trial will pass the acceptance test; 0% asks for equal
+    answers."""
     if not trial.ok or not fits_memory(trial, budget):
         return False
-    return trial.same_answers if budget.max_drop == 0 else trial.drop <= budget.max_drop
+    return trial.same_answers if budget.max_drop == 0 else chance(trial, budget) >= _EVEN
 
 
 def promising(trial: Trial, budget: Budget) -> bool:
-    """Whether a trial may yet keep the limits on test rows, though it narrowly failed on the
-    selection rows; 0% asks for equal answers."""
+    """Whether a trial may yet pass, or keeps the limits by what was measured of it though so few
+    test rows will hardly show it; 0% asks for equal answers."""
     if allowed(trial, budget):
         return True
-    may = trial.ok and fits_memory(trial, budget) and budget.max_drop > 0
-    return may and chance(trial, budget) >= _WORTH_A_TEST
+    if not trial.ok or not fits_memory(trial, budget) or budget.max_drop == 0:
+        return False
+    return chance(trial, budget) >= _WORTH_A_TEST or _within_limits(trial, budget)
+
+
+def _within_limits(trial: Trial, budget: Budget) -> bool:
+    worst = max((entry.drop for entry in trial.class_drops), default=-math.inf)
+    most = budget.max_class_drop
+    return trial.drop <= budget.max_drop and (most is None or worst <= most)
 
 
 def fits_memory(trial: Trial, budget: Budget) -> bool:
@@ -84,13 +92,25 @@ def expected_gain(choice: Sequence[Trial], original: Trial, budget: Budget) -> f
 
 
 def chance(trial: Trial, budget: Budget) -> float:
-    """That a trial keeps the limit on test rows. Its drop there is taken to be normal around the
-    one on selection rows, and to stray as far as two drops on as many rows do from each other."""
-    if budget.max_drop == 0:
+    """That a trial passes the acceptance test: that each loss, with its doubt there, keeps its
+    limit. The untouched model does whatever the rows."""
+    if budget.max_drop == 0 or trial.is_original:
         return 1.0
-    stray = max(trial.drop_error, _SMALLEST_ERROR)
-    limit = budget.max_drop - (ONE_SIDED_95 * stray if budget.strict else 0.0)
-    return NormalDist().cdf((limit - trial.drop) / (math.sqrt(2) * stray))
+    losses = [(trial.drop, trial.drop_error, trial.test_error, budget.max_drop)]
+    if budget.max_class_drop is not None:
+        most = budget.max_class_drop
+        losses += [(e.drop, e.drop_error, e.test_error, most) for e in trial.class_drops]
+    return min(_chance(*loss, budget.confidence) for loss in losses)
+
+
+def _chance(
+    drop: float, drop_error: float, test_error: float, limit: float, confidence: float
+) -> float:
+    """The drop on test rows is taken to be normal around the one on selection rows, straying by
+    the errors of both."""
+    spread = max(math.hypot(drop_error, test_error), _SMALLEST_ERROR)
+    most = limit - NormalDist().inv_cdf(confidence) * test_error
+    return NormalDist().cdf((most - drop) / spread)
 
 
 def tuned_original(trials: Sequence[Trial], budget: Budget) -> Trial | None:

@@ -28,6 +28,8 @@ class Context:
     validation: Calibration
     unlabelled: EncodedRows | None
     selection: Split
+    test_rows: int
+    """How many will decide; they are not looked at before."""
     work: Path
     fingerprint: str
     seed: int

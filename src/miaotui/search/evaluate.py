@@ -1,25 +1,28 @@
 """Measures one recipe on the selection rows: quality, a quick timing, size."""
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Protocol
 
 import numpy as np
 
 from miaotui.errors import MiaotuiError, OutputError
+from miaotui.measure.statistics import CONFIDENCE, PairedLoss
 from miaotui.predictor import Predictor
 from miaotui.recipe import Recipe
 from miaotui.search.build import build_recipe, folder_bytes, open_recipe
-from miaotui.search.candidates import ONE_SIDED_95
 from miaotui.search.context import Context
 from miaotui.search.memory import serving_memory_bytes
 from miaotui.search.realize import Progress, outgrown
 from miaotui.search.trials import Origin, Trial, TrialStore
 from miaotui.tasks.base import Text
 
+_ONE_SIDED = NormalDist().inv_cdf(CONFIDENCE)
 _ROUNDS = 3
 _FEWEST_ROWS = 128
 _CALLS = 300
@@ -96,17 +99,27 @@ def _measure(recipe: Recipe, context: Context, folder: Path, effort: Effort) -> 
         wanted = max(_FEWEST_ROWS, int(rows_per_s * effort.round_s))
         takes_all = wanted / rows_per_s > _ROUNDS * effort.round_s  # one round, as long as several
         throughput = _throughput(predictor, chosen.texts, wanted, 1 if takes_all else _ROUNDS)
+    fewer_rows = math.sqrt(len(chosen) / context.test_rows)
     return {
         "quality": report.optimized,
         "drop": report.drop,
-        "drop_error": (report.upper_bound_95 - report.drop) / ONE_SIDED_95,
-        "same_answers": report.agreement == 1.0,
+        **_errors(report.loss, fewer_rows),
+        "changed": 1 - report.agreement,
+        "class_drops": [
+            {"name": name, "drop": loss.estimate, **_errors(loss, fewer_rows)}
+            for name, loss in report.class_losses.items()
+        ],
         "divergence": report.divergence,
         "throughput_rows_per_s": throughput,
         "p50_ms": p50,
         "p99_ms": p99,
         "size_bytes": folder_bytes(folder),
     }
+
+
+def _errors(loss: PairedLoss, fewer_rows: float) -> dict[str, float]:
+    error = (loss.upper_bound() - loss.estimate) / _ONE_SIDED
+    return {"drop_error": error, "test_error": error * fewer_rows}
 
 
 def _throughput(predictor: Predictor, texts: Sequence[Text], wanted: int, rounds: int) -> float:

@@ -15,6 +15,17 @@ from miaotui.recipe import Recipe
 Origin = Literal["free", "compressed", "recovered", "cascade"]
 
 
+class ClassDrop(BaseModel):
+    """What a class loses on the selection rows, with errors as of a trial."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    drop: float
+    drop_error: float
+    test_error: float
+
+
 class Trial(BaseModel):
     """What one recipe gave on the selection rows. `error` says why it could not be measured."""
 
@@ -26,7 +37,12 @@ class Trial(BaseModel):
     drop: float = 1.0
     drop_error: float = 1.0
     """Standard error of the drop, as its one-sided 95% bound has it."""
-    same_answers: bool = False
+    test_error: float = 1.0
+    """What that error will be on the test rows."""
+    changed: float = 1.0
+    """Share of the selection rows answered otherwise than by the original."""
+    class_drops: tuple[ClassDrop, ...] = ()
+    """Of each class, where these are limited."""
     divergence: float = 1.0
     """How far its answers are from the original's on the selection rows, by the task's measure."""
     throughput_rows_per_s: float = 0.0
@@ -43,6 +59,15 @@ class Trial(BaseModel):
     @property
     def ok(self) -> bool:
         return self.error is None
+
+    @property
+    def same_answers(self) -> bool:
+        return self.changed == 0
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it is the untouched model in fp32: what differs is rounding."""
+        return not self.recipe.steps and not self.recipe.stages
 
     def cost(self, objective: Objective) -> tuple[float, ...]:
         """Smaller is better for the objective."""

@@ -34,6 +34,11 @@ class Spans:
     last: Int64[ndarray, " entities"]
     kind: Int64[ndarray, " entities"]
 
+    def of(self, kind: int | None) -> "Spans":
+        """Those of one type; all for None."""
+        own = slice(None) if kind is None else self.kind == kind
+        return Spans(self.first[own], self.last[own], self.kind[own])
+
 
 @dataclass(frozen=True)
 class Tags:

@@ -87,6 +87,29 @@ def _positive_hits(outputs: Outputs, targets: Targets) -> Bool[ndarray, "rows 3"
     return _label_hits(outputs, targets)[:, 1::2]
 
 
+def class_recall(label: int) -> Metric:
+    """The share of the rows of one class (single-label) that are answered right: no evidence where
+    no row is of it."""
+
+    def right(outputs: Outputs, targets: Targets) -> Bool[ndarray, "rows 1"]:
+        own: Bool[ndarray, "rows 1"] = _right(outputs, targets)[targets.values == label]
+        return own
+
+    return Metric("recall", right, _share, is_share=True)
+
+
+def label_f1(label: int) -> Metric:
+    """F1 of one label of several a row: no evidence where no row has it."""
+
+    def hits(outputs: Outputs, targets: Targets) -> Bool[ndarray, "rows 3"]:
+        own: Bool[ndarray, "rows 3"] = _label_hits(outputs, targets)[
+            :, label :: outputs.values.shape[1]
+        ]
+        return own if own[:, 2].any() else own[:0]
+
+    return Metric("f1", hits, _macro_f1)
+
+
 def _values(outputs: Outputs, targets: Targets) -> Float64[ndarray, "rows 2"]:
     """Predicted value, true value."""
     wanted = targets.values

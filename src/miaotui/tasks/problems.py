@@ -33,6 +33,8 @@ class Rules:
     loss: LossName
     confidence: ConfidenceName
     metrics: tuple[Metric, ...]
+    class_metric: Callable[[int], Metric] | None
+    """Of one label alone."""
     same: Callable[[Logits, Logits], Bool[ndarray, " rows"]]
     progress: Callable[[Logits, ndarray], float]
 
@@ -68,6 +70,7 @@ RULES = {
         loss="cross-entropy",
         confidence="margin",
         metrics=(metrics.ACCURACY, metrics.MACRO_F1, metrics.MCC, metrics.F1),
+        class_metric=metrics.class_recall,
         same=_same_label,
         progress=_share_right,
     ),
@@ -76,6 +79,7 @@ RULES = {
         loss="binary-cross-entropy",
         confidence="nearest-decision",
         metrics=(metrics.MACRO_F1,),
+        class_metric=metrics.label_f1,
         same=_same_labels,
         progress=_share_of_decisions,
     ),
@@ -84,6 +88,7 @@ RULES = {
         loss="squared-error",
         confidence="expected-error",
         metrics=(metrics.SPEARMAN, metrics.PEARSON),
+        class_metric=None,
         same=_same_value,
         progress=_minus_squared_error,
     ),

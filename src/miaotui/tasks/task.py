@@ -148,6 +148,11 @@ class Task(ABC):
         return self.metrics[0], None
 
     @property
+    def class_metrics(self) -> Mapping[str, Metric]:
+        """For each class what it is judged by alone; none where answers have no class."""
+        return {}
+
+    @property
     def confidence(self) -> ConfidenceName | None:
         """What a cascade goes by; None: no cascade."""
         return None

@@ -196,6 +196,12 @@ class TextClassification(Task):
             f"{rows.source} has only one class ({labels[0]!r}); give rows of at least two"
         )
 
+    @property
+    def class_metrics(self) -> Mapping[str, Metric]:
+        """Recall of each class; F1 of each label where a row has several."""
+        of = self._rules.class_metric
+        return {} if of is None else {name: of(i) for i, name in enumerate(self.labels)}
+
     def metric_for(self, rows: Rows) -> tuple[Metric, str | None]:
         """Accuracy lets a model pass that always answers the class that nearly all rows have."""
         share = max(Counter(rows.labels or ()).values(), default=0) / max(len(rows), 1)

@@ -163,6 +163,14 @@ class TokenClassification(Task):
             Metric("token_accuracy", _token_counts, _share_right),
         )
 
+    @property
+    def class_metrics(self) -> Mapping[str, Metric]:
+        """F1 of each type of entity."""
+        return {
+            name: Metric("entity_f1", partial(_counts_of_kind, self.tags, kind), micro_f1)
+            for kind, name in enumerate(self.tags.kinds)
+        }
+
     def check_trainable(self, rows: Rows) -> None:
         if rows.labels is None:
             raise DataError(f"{rows.source} has no tags; give tagged rows")
@@ -238,11 +246,13 @@ class _Reading:
         return answers
 
 
-def entity_counts(tags: Tags, outputs: Outputs, targets: Targets) -> Evidence:
-    """Of each row: entities right, predicted, true. Right is what has the same words and
-    type."""
-    predicted = tags.spans(outputs.values.argmax(axis=1), outputs.starts)
-    true = tags.spans(targets.values, targets.starts)
+def entity_counts(
+    tags: Tags, outputs: Outputs, targets: Targets, kind: int | None = None
+) -> Evidence:
+    """Of each row: entities right, predicted, true; all or of one type. Right is what has the same
+    words and type."""
+    predicted = tags.spans(outputs.values.argmax(axis=1), outputs.starts).of(kind)
+    true = tags.spans(targets.values, targets.starts).of(kind)
     ends = np.full(len(targets.values) + 1, -1, dtype=np.int64)
     kinds = ends.copy()
     ends[true.first], kinds[true.first] = true.last, true.kind
@@ -254,6 +264,12 @@ def entity_counts(tags: Tags, outputs: Outputs, targets: Targets) -> Evidence:
         np.bincount(row[words], minlength=rows) for words in (right, predicted.first, true.first)
     ]
     return np.stack(counts, axis=1)
+
+
+def _counts_of_kind(tags: Tags, kind: int, outputs: Outputs, targets: Targets) -> Evidence:
+    """None where no entity is of that type."""
+    counts = entity_counts(tags, outputs, targets, kind)
+    return counts if counts[:, 2].any() else counts[:0]
 
 
 def micro_f1(counts: Evidence) -> float:
