@@ -28,7 +28,7 @@ from miaotui.quiet import silence_telemetry
 from miaotui.recipe import Recipe
 from miaotui.search.build import build_recipe
 from miaotui.search.context import Context
-from miaotui.search.latency import latency_table, table_error
+from miaotui.search.latency import latency_table
 from miaotui.search.planner import first_moves, usable_engines
 from miaotui.techniques import DropLayers, Int8Static, PruneStructure, Technique
 from miaotui.training.settings import Distillation
@@ -56,8 +56,7 @@ def one_seed(seed: int, rate: str, keep_time: float, seconds: float) -> dict[str
     context = prepared.context
     runtime = int8_runtime(context)
     say(f"seed {seed}: timing blocks of {runtime.title}")
-    table = latency_table(context, runtime)
-    error = table_error(context, runtime, False, table)
+    table, error = latency_table(context, runtime)
     context = context.with_latency(table)
     layers = nearest_layers(context, runtime, table, keep_time)
     shapes: dict[str, Technique] = {

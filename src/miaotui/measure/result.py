@@ -159,6 +159,8 @@ class Details(_Frozen):
     command: str | None = None
     environment: dict[str, Any] = {}
     splits: dict[str, int] = {}
+    stage_seconds: dict[str, float] = {}
+    """Where the time of this run went, in order; loading is all up to the first trial."""
     configurations: list[TriedConfiguration] = _once_named("configurations", "front")
     speedup_steps: list[SpeedupStep] = _once_named("speedup_steps", "ladder")
     layers: list[LayerKept] = []

@@ -9,6 +9,7 @@ from miaotui.bundle import check_out
 from miaotui.hardware import probe
 from miaotui.measure.result import OptimizationResult
 from miaotui.pipeline.deliver import deliver
+from miaotui.pipeline.foreseen import foreseen
 from miaotui.pipeline.options import SMALLEST_FOR_SURGERY, OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import Prepared, nothing_left_of_a_refusal, prepare
 from miaotui.pipeline.recipes import given_recipe, measure_recipe
@@ -16,7 +17,7 @@ from miaotui.process import process_as_found
 from miaotui.search.acceptance import answer, run_acceptance
 from miaotui.search.cascades import cascades
 from miaotui.search.choice import choose, quantize
-from miaotui.search.clock import Clock, News, Watch, silent
+from miaotui.search.clock import Clock, News, TimedWatch, Watch, silent
 from miaotui.search.compression import compress
 from miaotui.search.frozen import frozen_outcome
 from miaotui.search.outcome import Outcome, settled
@@ -37,12 +38,15 @@ def optimize(options: OptimizeOptions, watch: Watch = silent) -> OptimizationRes
         return _optimize(options, watch)
 
 
-def _optimize(options: OptimizeOptions, watch: Watch) -> OptimizationResult:
+def _optimize(options: OptimizeOptions, listener: Watch) -> OptimizationResult:
     began = time.monotonic() if options.began is None else options.began
     clock = Clock(options.budget.time_budget_s, began)
+    watch = TimedWatch(clock, listener)
     engines = usable_engines(probe(), options.engines)
     recipe = None if options.recipe is None else given_recipe(options.recipe, engines)
     job = prepare(options)
+    for line in foreseen(job.splits, job.context.judge, options.budget):
+        watch(News("loading", "", "", clock.left_s, line))
     if recipe is not None:
         find = partial(measure_recipe, recipe, job.context, engines, options.budget, clock, watch)
     else:
@@ -81,7 +85,7 @@ def _may_shrink(options: OptimizeOptions, job: Prepared) -> bool:
 
 
 def _evaluate(
-    options: OptimizeOptions, job: Prepared, outcome: Outcome, clock: Clock, watch: Watch
+    options: OptimizeOptions, job: Prepared, outcome: Outcome, clock: Clock, watch: TimedWatch
 ) -> OptimizationResult:
     """The candidates on the test rows, then the answer beside its rivals, and the bundle."""
     job = job.with_latency(outcome.latency)

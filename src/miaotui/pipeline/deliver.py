@@ -23,7 +23,7 @@ from miaotui.report.card import card
 from miaotui.report.page import write_report
 from miaotui.search.acceptance import Tested
 from miaotui.search.build import built, folder_bytes, open_recipe
-from miaotui.search.clock import Clock, Watch
+from miaotui.search.clock import Clock, TimedWatch
 from miaotui.search.outcome import Outcome
 from miaotui.tasks.saved import save_task
 from miaotui.version import __version__
@@ -42,7 +42,7 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
     chosen: Tested,
     test: Split,
     clock: Clock,
-    watch: Watch,
+    watch: TimedWatch,
 ) -> OptimizationResult:
     """Proves, writes the bundle in one move, and clears the work folder."""
     context = prepared.context
@@ -71,7 +71,7 @@ def deliver(  # noqa: PLR0913  (the last step takes what all the others made)
         proof,
         made.shape,
         _sizes(prepared, folder),
-        clock.elapsed_s,
+        watch.seconds(),
         engine.measured["engine_rows_per_s"],
         None if stages is None else sentence(stages, context.judge.metric),
     )

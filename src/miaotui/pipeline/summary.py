@@ -1,6 +1,6 @@
 """From what was measured to the one document that says it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 from miaotui.budget import STRICT_CONFIDENCE, Budget
@@ -48,7 +48,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
     proof: Proof,
     shape: EncoderShape | None,
     size_bytes: SizeBytes,
-    seconds: float,
+    stage_seconds: Mapping[str, float],
     engine_rows_per_s: float,
     stages: str | None,
 ) -> OptimizationResult:
@@ -59,7 +59,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
         task=prepared.context.model.task.name,
         recipe=chosen.trial.recipe.model_dump(mode="json"),
         trials=len(outcome.trials),
-        seconds=seconds,
+        seconds=sum(stage_seconds.values()),
         quality=_quality(chosen, budget),
         speed=_speed(proof, budget),
         size_bytes=size_bytes,
@@ -69,6 +69,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
             max_class_drop=budget.max_class_drop,
             command=options.command or None,
             environment=asdict(prepared.context.machine) | {"cores_used": prepared.context.cores},
+            stage_seconds=dict(stage_seconds),
             splits={
                 name: len(getattr(prepared.splits, name))
                 for name in ("train", "validation", "selection", "test")

@@ -100,6 +100,9 @@ def conditions(result: OptimizationResult) -> list[tuple[str, str]]:
         rows = ", ".join(f"{name} {count:,}" for name, count in details.splits.items())
         facts.append(("rows", rows))
     facts.append(("search", f"{result.trials} trials in {words.duration(result.seconds)}"))
+    if details.stage_seconds:
+        spent = (f"{n} {words.duration(s)}" for n, s in details.stage_seconds.items() if s >= 0.5)
+        facts.append(("where the time went", ", ".join(spent)))
     if details.engine_throughput_rows_per_s is not None:
         engine = words.rate(details.engine_throughput_rows_per_s)
         facts.append(("engine alone, without tokenization", f"{engine} rows/s"))

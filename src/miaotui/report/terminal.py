@@ -21,6 +21,8 @@ class _News(Protocol):
     def best(self) -> str: ...
     @property
     def left_s(self) -> float: ...
+    @property
+    def note(self) -> str: ...
 
 
 def show(*parts: RenderableType) -> None:
@@ -109,6 +111,9 @@ def search_bar(budget_s: float) -> Iterator[Callable[[_News], None]]:
         bar = progress.add_task("loading", total=budget_s, best="")
 
         def update(news: _News) -> None:
+            if news.note:
+                progress.console.print(news.note, soft_wrap=True, markup=False, highlight=False)
+                return
             description = f"{news.stage}: {news.trying}, {max(news.left_s, 0):.0f} s left"
             shown = f"best {news.best}" if news.best else ""
             done = budget_s - news.left_s
@@ -121,6 +126,9 @@ def _lines(console: Console) -> Callable[[_News], None]:
     last = [""]
 
     def update(news: _News) -> None:
+        if news.note:
+            console.print(news.note, soft_wrap=True, markup=False, highlight=False)
+            return
         what = f"{news.stage}: {news.trying.split(':')[0]}"
         if what != last[0]:
             last[0] = what

@@ -1,14 +1,15 @@
 """Choosing among trials: pure functions of them and the budget."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from statistics import NormalDist
 
 from miaotui.budget import Budget
+from miaotui.search.shrinkage import believed
 from miaotui.search.trials import Trial
 
-_MOST_FROZEN = 5
+MOST_FROZEN = 5
 _SMALLEST_ERROR = 1e-6
 _EVEN, _WORTH_A_TEST = 0.5, 0.3
 """The chance to keep the limits with which a trial leads, and the least with which it is built upon
@@ -57,8 +58,10 @@ def pareto_front(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
     return chosen
 
 
-def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) -> list[Trial]:
-    """At most five for the acceptance test, safest first, the tuned original at the head: those
+def frozen_candidates(
+    trials: Sequence[Trial], original: Trial, budget: Budget, most: int = MOST_FROZEN
+) -> list[Trial]:
+    """At most so many for the acceptance test, safest first, the tuned original at the head: those
     steps of the Pareto front that promise the greatest gain, since the test ends at a failure.
 
     With a target p99 it is the safest that meets it, unless the original does.
@@ -73,30 +76,44 @@ def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) 
         return [original, *meeting[:1]]
     faster = [t for t in kept if t.cost(budget.ranks_by) < original.cost(budget.ranks_by)]
     steps = pareto_front(faster, budget)[::-1]
-    sizes = range(min(_MOST_FROZEN - 1, len(steps)), 0, -1)
-    choices = [choice for size in sizes for choice in combinations(steps, size)]
-    best = max(choices, key=lambda c: expected_gain(c, original, budget), default=())
-    return [original, *best]
+    return [original, *_greatest_gain(steps, original, budget, most)]
 
 
-def expected_gain(choice: Sequence[Trial], original: Trial, budget: Budget) -> float:
+def _greatest_gain(
+    steps: Sequence[Trial], original: Trial, budget: Budget, most: int
+) -> Sequence[Trial]:
+    """Those of the steps, in their order, whose acceptance test is expected to gain most."""
+    chances = {t.recipe.key: chance(t, budget) for t in steps}
+    gains = {t.recipe.key: math.log(original.times_behind(t, budget.ranks_by)) for t in steps}
+    sizes = range(min(most - 1, len(steps)), 0, -1)
+    choices = [choice for size in sizes for choice in combinations(chances, size)]
+    best = max(choices, key=lambda keys: _expected_gain(keys, chances, gains), default=())
+    return [t for t in steps if t.recipe.key in best]
+
+
+def _expected_gain(
+    keys: Sequence[str], chances: Mapping[str, float], gains: Mapping[str, float]
+) -> float:
     """The logarithm of what the accepted one is expected to gain over the original, in the
     objective's cost. Steps are taken to fail together: one is reached with the smallest chance of
     those up to it."""
-    gain, sure, before = 0.0, 1.0, original
-    for trial in choice:
-        sure = min(sure, chance(trial, budget))
-        gain += sure * math.log(before.times_behind(trial, budget.ranks_by))
-        before = trial
+    gain, sure, before = 0.0, 1.0, 0.0
+    for key in keys:
+        sure = min(sure, chances[key])
+        gain += sure * (gains[key] - before)
+        before = gains[key]
     return gain
 
 
 def chance(trial: Trial, budget: Budget) -> float:
-    """That a trial passes the acceptance test: that each loss, with its doubt there, keeps its
-    limit. The untouched model does whatever the rows."""
+    """That a trial passes the acceptance test: that each loss, as it is believed to be and with its
+    doubt there, keeps its limit. The untouched model does whatever the rows."""
     if budget.max_drop == 0 or trial.is_original:
         return 1.0
-    losses = [(trial.drop, trial.drop_error, trial.test_error, budget.max_drop)]
+    drop, error = trial.drop, trial.drop_error
+    if trial.is_share:
+        drop, error = believed(drop, error, trial.changed)
+    losses = [(drop, error, trial.test_error, budget.max_drop)]
     if budget.max_class_drop is not None:
         most = budget.max_class_drop
         losses += [(e.drop, e.drop_error, e.test_error, most) for e in trial.class_drops]
@@ -106,8 +123,8 @@ def chance(trial: Trial, budget: Budget) -> float:
 def _chance(
     drop: float, drop_error: float, test_error: float, limit: float, confidence: float
 ) -> float:
-    """The drop on test rows is taken to be normal around the one on selection rows, straying by
-    the errors of both."""
+    """The drop on test rows is taken to be normal around the one believed, straying by the errors
+    of both."""
     spread = max(math.hypot(drop_error, test_error), _SMALLEST_ERROR)
     most = limit - NormalDist().inv_cdf(confidence) * test_error
     return NormalDist().cdf((most - drop) / spread)

@@ -49,9 +49,37 @@ class News:
     trying: str
     best: str
     left_s: float
+    note: str = ""
+    """A line to keep on the screen."""
 
 
 Watch = Callable[[News], None]
+
+
+@dataclass
+class TimedWatch:
+    """Passes news on, and knows which stage took how long: each until the next one's first news."""
+
+    clock: Clock
+    watch: Watch
+    _stage: str = "loading"
+    _since_s: float = 0.0
+    _seconds: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, news: News) -> None:
+        self._close_()
+        self._stage = news.stage
+        self.watch(news)
+
+    def seconds(self) -> dict[str, float]:
+        """Of each stage up to now, in the order they began."""
+        self._close_()
+        return dict(self._seconds)
+
+    def _close_(self) -> None:
+        now = self.clock.elapsed_s
+        taken = self._seconds.get(self._stage, 0.0) + now - self._since_s
+        self._seconds[self._stage], self._since_s = taken, now
 
 
 def silent(news: News) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from miaotui.errors import MiaotuiError, OutputError
-from miaotui.measure.statistics import CONFIDENCE, PairedLoss
+from miaotui.measure.statistics import CONFIDENCE, PairedLoss, PairedShares
 from miaotui.predictor import Predictor
 from miaotui.recipe import Recipe
 from miaotui.search.build import build_recipe, folder_bytes, open_recipe
@@ -103,10 +103,11 @@ def _measure(recipe: Recipe, context: Context, folder: Path, effort: Effort) -> 
     return {
         "quality": report.optimized,
         "drop": report.drop,
-        **_errors(report.loss, fewer_rows),
+        **loss_errors(report.loss, fewer_rows),
         "changed": 1 - report.agreement,
+        "is_share": isinstance(report.loss, PairedShares),
         "class_drops": [
-            {"name": name, "drop": loss.estimate, **_errors(loss, fewer_rows)}
+            {"name": name, "drop": loss.estimate, **loss_errors(loss, fewer_rows)}
             for name, loss in report.class_losses.items()
         ],
         "divergence": report.divergence,
@@ -117,7 +118,8 @@ def _measure(recipe: Recipe, context: Context, folder: Path, effort: Effort) -> 
     }
 
 
-def _errors(loss: PairedLoss, fewer_rows: float) -> dict[str, float]:
+def loss_errors(loss: PairedLoss, fewer_rows: float) -> dict[str, float]:
+    """Standard errors of a loss, as its one-sided bound has them: here, and on the test rows."""
     error = (loss.upper_bound() - loss.estimate) / _ONE_SIDED
     return {"drop_error": error, "test_error": error * fewer_rows}
 

@@ -1,0 +1,247 @@
+"""How often the limit holds on rows that nobody looked at, and what that costs in speed.
+
+    python benchmarks/promise_pools.py            # once: the candidates and their answers
+    python benchmarks/promise.py [--draws 1000] [--max-drop 1%]
+
+A set's unseen rows stand for all there are. From them selection and test rows are drawn over and
+over; on these the search's own rule freezes candidates and the acceptance test picks the answer;
+its true loss is what it loses on all unseen rows. `broke` is the share of draws whose answer truly
+loses more than the limit; at a confidence of 80% that may be 20% at most. `speed` is the geometric
+mean of the answers' rows/s over the original's in the same engine. Cascades of the pool's models
+are among the candidates, their answers put together from those of their stages.
+
+Rules: `estimate` passes what loses no more on the test rows than the limit, as it once was;
+`bound` tests by the bound, but freezes as if estimates counted; `aware` freezes by the chance to
+pass the bound; `in use` with what a trial is believed to lose (search/shrinkage.py). Of that one
+`single` freezes one candidate instead of several of rising risk, `more rows` has two thirds more
+test rows, `strict` asks for 95%. `estimate, shrunk` shows what of the first one's losses was luck.
+Result: results/promise.json; what is there is not drawn again.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+from packaged import RESULTS, write_result
+from packaged_classes import SETS
+from promise_pools import WORK
+from scipy.stats import t as student
+
+from miaotui.budget import Budget, parse_drop
+from miaotui.measure.statistics import PairedShares
+from miaotui.recipe import Recipe
+from miaotui.search import planner
+from miaotui.search.acceptance import bound
+from miaotui.search.candidates import MOST_FROZEN, frozen_candidates
+from miaotui.search.evaluate import loss_errors
+from miaotui.search.trials import Trial
+
+SIZES = {"few": (300, 600), "usual": (767, 1535)}
+"""Selection and test rows."""
+SHARES = (0.35, 0.5, 0.65, 0.8)
+MORE_ROWS = 5 / 3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How candidates are frozen and tested. `frozen_at` is the confidence that freezing reckons
+    with."""
+
+    confidence: float
+    frozen_at: float
+    shrunk: bool = False
+    most: int = MOST_FROZEN
+    test_rows: float = 1.0
+
+
+RULES = {
+    "estimate": Rule(0.5, 0.5),
+    "bound": Rule(0.8, 0.5),
+    "aware": Rule(0.8, 0.8),
+    "in use": Rule(0.8, 0.8, shrunk=True),
+    "single": Rule(0.8, 0.8, shrunk=True, most=2),
+    "more rows": Rule(0.8, 0.8, shrunk=True, test_rows=MORE_ROWS),
+    "strict": Rule(0.95, 0.95, shrunk=True),
+    "estimate, shrunk": Rule(0.5, 0.5, shrunk=True),
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What it answers of the unseen rows, beside the original."""
+
+    recipe: Recipe
+    rows_per_s: float
+    lost: ndarray
+    won: ndarray
+    changed: ndarray
+
+    @property
+    def true_loss(self) -> float:
+        return float(self.lost.mean() - self.won.mean())
+
+    def loss(self, chosen: ndarray) -> PairedShares:
+        return PairedShares(int(self.lost[chosen].sum()), int(self.won[chosen].sum()), len(chosen))
+
+    def trial(self, chosen: ndarray, test_rows: int, shrunk: bool) -> Trial:
+        loss = self.loss(chosen)
+        changed = float(self.changed[chosen].mean())
+        errors = loss_errors(loss, math.sqrt(len(chosen) / test_rows))
+        return Trial(
+            recipe=self.recipe,
+            origin="free",
+            drop=loss.estimate,
+            drop_error=errors["drop_error"],
+            test_error=errors["test_error"],
+            changed=changed,
+            divergence=changed,
+            is_share=shrunk,
+            throughput_rows_per_s=self.rows_per_s,
+        )
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--draws", type=int, default=1000)
+    options.add_argument("--max-drop", default="1%")
+    given = options.parse_args()
+    path = RESULTS / "promise.json"
+    done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    conditions = json.loads((WORK / "conditions.json").read_text(encoding="utf-8"))
+    done |= {"conditions": conditions, "max_drop": parse_drop(given.max_drop), "draws": given.draws}
+    sets: dict[str, Any] = done.setdefault("sets", {})
+    for name in [name for name in SETS if (WORK / name / "pool").exists()]:
+        pool = candidates(WORK / name / "pool")
+        of_set = sets.setdefault(name, {"candidates": [shown(c, pool[0]) for c in pool]})
+        for size, rule in [(size, rule) for size in SIZES for rule in RULES]:
+            figures = of_set.setdefault(size, {})
+            if rule not in figures:
+                figures[rule] = drawn(
+                    pool, RULES[rule], *SIZES[size], done["max_drop"], given.draws
+                )
+                write_result("promise", done)
+    done["together"] = {
+        size: {rule: together([s[size][rule] for s in sets.values()]) for rule in RULES}
+        for size in SIZES
+    }
+    write_result("promise", done)
+    print(json.dumps(done["together"], indent=1))
+
+
+def candidates(pool: Path) -> list[Candidate]:
+    """The original first, then all that is in the pool, then cascades of it."""
+    targets = np.load(pool / "targets.npy")
+    stored = [dict(np.load(path)) for path in sorted(pool.glob("*.npz"))]
+    made = [(Recipe.model_validate_json(str(s["recipe"])), s) for s in stored]
+    (original,) = [(recipe, s) for recipe, s in made if not recipe.steps]
+    before = original[1]["outputs"].argmax(axis=1)
+
+    def candidate(recipe: Recipe, rows_per_s: float, after: ndarray) -> Candidate:
+        was_right, is_right = before == targets, after == targets
+        return Candidate(
+            recipe, rows_per_s, was_right & ~is_right, is_right & ~was_right, before != after
+        )
+
+    def plain(recipe: Recipe, s: dict[str, ndarray]) -> Candidate:
+        return candidate(recipe, float(s["rows_per_s"]), s["outputs"].argmax(axis=1))
+
+    fastest = max(made, key=lambda entry: float(entry[1]["rows_per_s"]))
+    known = [plain(*original)]
+    known += [plain(*entry) for entry in made if entry is not original]
+    small = fastest[1]["outputs"]
+    best = np.sort(small, axis=1)
+    margin = best[:, -1] - best[:, -2]
+    for recipe, s in made:
+        if recipe == fastest[0] or not recipe.quantizing:
+            continue
+        for share in SHARES:
+            sure = margin >= np.quantile(margin, 1 - share)
+            after = np.where(sure, small.argmax(axis=1), s["outputs"].argmax(axis=1))
+            seconds = 1 / float(fastest[1]["rows_per_s"]) + (1 - share) / float(s["rows_per_s"])
+            known.append(candidate(planner.cascade(fastest[0], recipe, share), 1 / seconds, after))
+    return known
+
+
+def shown(candidate: Candidate, original: Candidate) -> dict[str, Any]:
+    return {
+        "name": candidate.recipe.title,
+        "speed": candidate.rows_per_s / original.rows_per_s,
+        "true_loss": candidate.true_loss,
+        "changed": float(candidate.changed.mean()),
+    }
+
+
+def drawn(
+    pool: Sequence[Candidate],
+    rule: Rule,
+    selection_rows: int,
+    test_rows: int,
+    max_drop: float,
+    draws: int,
+) -> dict[str, float]:
+    """Every draw by its number, so that rules are compared on the same rows."""
+    test_rows = round(rule.test_rows * test_rows)
+    by_key = {candidate.recipe.key: candidate for candidate in pool}
+    budget = Budget(max_drop, confidence=rule.frozen_at)
+    broke, speeds, losses = 0, [], []
+    for draw in range(draws):
+        order = np.random.default_rng(draw).permutation(len(pool[0].lost))
+        chosen, test = order[:selection_rows], order[selection_rows : selection_rows + test_rows]
+        trials = [candidate.trial(chosen, test_rows, rule.shrunk) for candidate in pool]
+        frozen = frozen_candidates(trials, trials[0], budget, rule.most)
+        answer = pool[0]
+        for trial in frozen[1:]:
+            candidate = by_key[trial.recipe.key]
+            if bound(candidate.loss(test), rule.confidence) > max_drop:
+                break
+            answer = candidate
+        broke += answer.true_loss > max_drop
+        speeds.append(answer.rows_per_s / pool[0].rows_per_s)
+        losses.append(answer.true_loss)
+    return {
+        "draws": draws,
+        "broke": broke / draws,
+        "speed": float(np.exp(np.mean(np.log(speeds)))),
+        "mean_true_loss": float(np.mean(losses)),
+        "largest_true_loss": float(np.max(losses)),
+    }
+
+
+def together(figures: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Over the sets: the share that broke with its Wilson interval for clusters, and the speed."""
+    rates = np.array([entry["broke"] for entry in figures])
+    return {
+        "broke": float(rates.mean()),
+        "interval_95": clustered_wilson(rates, figures[0]["draws"]),
+        "worst_set": float(rates.max()),
+        "speed": float(np.exp(np.mean(np.log([entry["speed"] for entry in figures])))),
+        "mean_true_loss": float(np.mean([entry["mean_true_loss"] for entry in figures])),
+        "largest_true_loss": max(entry["largest_true_loss"] for entry in figures),
+    }
+
+
+def clustered_wilson(rates: ndarray, draws: float) -> list[float]:
+    """Wilson's interval with as many independent draws as the spread between the sets says, and
+    Student's quantile for so few sets (Korn and Graubard 1998, Survey Methodology 24, 193-201, with
+    Wilson's in place of Clopper and Pearson's)."""
+    count, rate = len(rates), float(rates.mean())
+    if not 0 < rate < 1 or count < 2:
+        effective = draws * count
+    else:
+        effective = rate * (1 - rate) / max(float(rates.var(ddof=1)) / count, 1e-12)
+        effective = min(effective, draws * count)
+    quantile = float(student.ppf(0.975, max(count - 1, 1)))
+    square = quantile**2 / effective
+    middle = (rate + square / 2) / (1 + square)
+    half = math.sqrt(square * (rate * (1 - rate) + square / 4)) / (1 + square)
+    return [max(middle - half, 0.0), min(middle + half, 1.0)]
+
+
+if __name__ == "__main__":
+    main()
