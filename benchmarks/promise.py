@@ -41,6 +41,7 @@ from miaotui.search.acceptance import bound
 from miaotui.search.candidates import MOST_FROZEN, frozen_candidates
 from miaotui.search.evaluate import loss_errors
 from miaotui.search.trials import Trial
+from miaotui.tasks.text_classification import softmax
 
 SIZES = {"few": (300, 600), "usual": (767, 1535)}
 """Selection and test rows."""
@@ -81,6 +82,8 @@ class Candidate:
     lost: ndarray
     won: ndarray
     changed: ndarray
+    variance_explained: float
+    """Of the difference row by row, by what the original's own probabilities foresee of it."""
 
     @property
     def true_loss(self) -> float:
@@ -141,11 +144,20 @@ def candidates(pool: Path) -> list[Candidate]:
     made = [(Recipe.model_validate_json(str(s["recipe"])), s) for s in stored]
     (original,) = [(recipe, s) for recipe, s in made if not recipe.steps]
     before = original[1]["outputs"].argmax(axis=1)
+    scores, row = softmax(original[1]["outputs"]), np.arange(len(targets))
 
     def candidate(recipe: Recipe, rows_per_s: float, after: ndarray) -> Candidate:
         was_right, is_right = before == targets, after == targets
+        foreseen = scores[row, before] - scores[row, after]
+        difference = was_right.astype(np.float64) - is_right
+        known = foreseen.std() > 0 and difference.std() > 0
         return Candidate(
-            recipe, rows_per_s, was_right & ~is_right, is_right & ~was_right, before != after
+            recipe=recipe,
+            rows_per_s=rows_per_s,
+            lost=was_right & ~is_right,
+            won=is_right & ~was_right,
+            changed=before != after,
+            variance_explained=float(np.corrcoef(foreseen, difference)[0, 1] ** 2) if known else 0,
         )
 
     def plain(recipe: Recipe, s: dict[str, ndarray]) -> Candidate:
@@ -174,6 +186,7 @@ def shown(candidate: Candidate, original: Candidate) -> dict[str, Any]:
         "speed": candidate.rows_per_s / original.rows_per_s,
         "true_loss": candidate.true_loss,
         "changed": float(candidate.changed.mean()),
+        "variance_explained": candidate.variance_explained,
     }
 
 
