@@ -322,7 +322,7 @@ class TestBadInput:
         assert "has no rows" in error_of(tmp_path / "r.parquet")
         assert "has no rows" in error_of(save_dataset(tmp_path / "saved"))
 
-    @pytest.mark.parametrize("name", ["rows.xlsx", "rows", "rows.csv.zip"])
+    @pytest.mark.parametrize("name", ["rows.pdf", "rows", "rows.csv.zip"])
     def test_unknown_extension(self, tmp_path: Path, name: str) -> None:
         message = error_of(write(tmp_path / name, "text,label\na,1\n"))
         assert "unknown extension" in message
