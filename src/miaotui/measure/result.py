@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from miaotui.tasks.rows_read import RowsRead
+
 SpeedMetric = Literal["throughput", "p50", "p99"]
 PointKind = Literal["free", "compressed", "recovered", "cascade", "rival", "original"]
 
@@ -143,6 +145,7 @@ class Details(_Frozen):
     max_drop: float | None = None
     command: str | None = None
     environment: dict[str, Any] = {}
+    read: list[RowsRead] = []
     splits: dict[str, int] = {}
     configurations: list[TriedConfiguration] = _once_named("configurations", "front")
     speedup_steps: list[SpeedupStep] = _once_named("speedup_steps", "ladder")

@@ -9,6 +9,7 @@ from miaotui.bundle import check_out
 from miaotui.hardware import probe
 from miaotui.measure.result import OptimizationResult
 from miaotui.pipeline.deliver import deliver
+from miaotui.pipeline.inputs import OnRead, unheard
 from miaotui.pipeline.options import SMALLEST_FOR_SURGERY, OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import Prepared, nothing_left_of_a_refusal, prepare
 from miaotui.pipeline.recipes import given_recipe, measure_recipe
@@ -28,21 +29,23 @@ __all__ = ["OptimizeOptions", "RowsOptions", "optimize"]
 
 
 @process_as_found()
-def optimize(options: OptimizeOptions, watch: Watch = silent) -> OptimizationResult:
+def optimize(
+    options: OptimizeOptions, watch: Watch = silent, on_read: OnRead = unheard
+) -> OptimizationResult:
     """Chooses, quantizes, compresses, puts in front and evaluates until the budget ends; writes the
     bundle to `options.out` and returns what it found. Interrupted, the same call goes on. The
     process is left as it was found."""
     check_out(options.out)
     with nothing_left_of_a_refusal(options):
-        return _optimize(options, watch)
+        return _optimize(options, watch, on_read)
 
 
-def _optimize(options: OptimizeOptions, watch: Watch) -> OptimizationResult:
+def _optimize(options: OptimizeOptions, watch: Watch, on_read: OnRead) -> OptimizationResult:
     began = time.monotonic() if options.began is None else options.began
     clock = Clock(options.budget.time_budget_s, began)
     engines = usable_engines(probe(), options.engines)
     recipe = None if options.recipe is None else given_recipe(options.recipe, engines)
-    job = prepare(options)
+    job = prepare(options, on_read)
     if recipe is not None:
         find = partial(measure_recipe, recipe, job.context, engines, options.budget, clock, watch)
     else:

@@ -67,6 +67,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
             max_drop=budget.max_drop,
             command=options.command or None,
             environment=asdict(prepared.context.machine) | {"cores_used": prepared.context.cores},
+            read=list(prepared.read),
             splits={
                 name: len(getattr(prepared.splits, name))
                 for name in ("train", "validation", "selection", "test")

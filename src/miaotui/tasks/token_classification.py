@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from miaotui.data.columns import ANY_COLUMNS, Columns
 from miaotui.data.inputs import Words
-from miaotui.data.rows import Rows
+from miaotui.data.rows import Label, Rows
 from miaotui.errors import DataError
 from miaotui.tasks.base import EncodedRows, Text
 from miaotui.tasks.class_labels import class_names
@@ -162,6 +162,11 @@ class TokenClassification(Task):
             Metric("entity_f1", partial(entity_counts, self.tags), micro_f1),
             Metric("token_accuracy", _token_counts, _share_right),
         )
+
+    def classes_of(self, label: Label) -> Sequence[str]:
+        """The types of its entities."""
+        tags = label if isinstance(label, tuple) else ()
+        return [kind for _, _, kind in read_spans([str(tag) for tag in tags])]
 
     def check_trainable(self, rows: Rows) -> None:
         if rows.labels is None:
