@@ -19,6 +19,7 @@ from miaotui.quiet import silence_telemetry
 
 if TYPE_CHECKING:
     from miaotui.data.columns import Columns
+    from miaotui.pipeline import OptimizeOptions
     from miaotui.predictor import Predictor
     from miaotui.tasks.rows_read import RowsRead
 
@@ -171,6 +172,9 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
     seed: int = 0,
     resume: Annotated[bool, typer.Option("--resume/--fresh")] = True,
     golden: Annotated[bool, typer.Option("--golden/--no-golden")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be tried, write nothing")
+    ] = False,
     text_column: TextColumn = None,
     pair_column: PairColumn = None,
     label_column: LabelColumn = None,
@@ -210,12 +214,27 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
         command=shlex.join(["miaotui", *sys.argv[1:]]),
         began=began,
     )
+    if dry_run:
+        _show_plan(options, as_json)
+        return
     with search_bar(budget.time_budget_s) as watch:
         result = run(options, watch, _say_read)
     if as_json:
         _print(result.model_dump(mode="json"))
     else:
         show(headline(result), rivals_table(result))
+
+
+def _show_plan(options: "OptimizeOptions", as_json: bool) -> None:
+    from miaotui.pipeline.dry_run import dry_run
+    from miaotui.report.plan import plan_parts
+    from miaotui.report.terminal import show
+
+    plan = dry_run(options, _say_read)
+    if as_json:
+        _print(asdict(plan))
+    else:
+        show(*plan_parts(plan))
 
 
 @app.command()

@@ -201,6 +201,10 @@ class EngineBase(BaseModel, ABC):
     def open(self, folder: Path, cores: int) -> RowRunner:
         """Runs what `build` wrote, on at most `cores` threads in all."""
 
+    def open_model(self, model: "Model", cores: int) -> RowRunner:
+        """Runs a model as it is in memory, nothing written: the reference engine can."""
+        raise EngineUnavailable(f"{self.name} runs what it has built, never a model in memory")
+
     def check_kinds(self, model: "Model", allowed: frozenset[Kind]) -> None:
         """Refuses by name the precisions that this engine cannot lower."""
         for kind in sorted(model.precision.kinds - allowed):

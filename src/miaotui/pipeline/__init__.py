@@ -10,7 +10,7 @@ from miaotui.hardware import probe
 from miaotui.measure.result import OptimizationResult
 from miaotui.pipeline.deliver import deliver
 from miaotui.pipeline.inputs import OnRead, unheard
-from miaotui.pipeline.options import SMALLEST_FOR_SURGERY, OptimizeOptions, RowsOptions
+from miaotui.pipeline.options import OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import Prepared, nothing_left_of_a_refusal, prepare
 from miaotui.pipeline.recipes import given_recipe, measure_recipe
 from miaotui.process import process_as_found
@@ -70,17 +70,11 @@ def _search(
     state = SearchState(job.context, options.budget, store, clock, watch)
     original = choose(state, engines)
     runtime = quantize(state, original)
-    if _may_shrink(options, job):
+    if options.why_whole(job.context.model, len(job.splits.test)) is None:
         small = compress(state, runtime)
         if small is not None:
             cascades(state, small)
     return settled(state, original)
-
-
-def _may_shrink(options: OptimizeOptions, job: Prepared) -> bool:
-    enough = len(job.splits.test) >= SMALLEST_FOR_SURGERY
-    asked = not options.keep_shapes and options.budget.max_drop > 0
-    return asked and enough and job.context.model.can_shrink
 
 
 def _evaluate(

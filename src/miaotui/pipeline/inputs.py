@@ -24,7 +24,8 @@ OnRead = Callable[[RowsRead], None]
 @dataclass(frozen=True)
 class Inputs:
     """What `optimize` starts from. `knows_splits`: the model came with those that it was trained
-    with. `read` says what was read of each file, `notes` what else the card must say."""
+    with. `read` says what was read of each file, the rows' own first, `notes` what else the card
+    must say."""
 
     source: Source
     machine: Machine
@@ -77,7 +78,6 @@ def read_inputs(options: OptimizeOptions, on_read: OnRead = unheard) -> Inputs:
     if given.unlabelled is not None:
         texts = rows_of(given.unlabelled, labelled=False).texts
         unlabelled = distinct(texts, splits.held_out_hashes)
-    notes = (*(() if why is None or options.metric else (why,)), *rows.notes)
     return Inputs(
         source=source,
         machine=machine,
@@ -88,7 +88,7 @@ def read_inputs(options: OptimizeOptions, on_read: OnRead = unheard) -> Inputs:
         knows_splits=saved is not None,
         unlabelled=unlabelled,
         read=tuple(read),
-        notes=notes,
+        notes=() if why is None or options.metric else (why,),
     )
 
 

@@ -72,7 +72,8 @@ def prepare(options: OptimizeOptions, on_read: OnRead = unheard) -> Prepared:
         context = _with_rows(bare, splits, session)
         searches = options.recipe is None and not options.keep_shapes
         notes = _notes(splits, inputs, context, session, searches)
-    return Prepared(inputs.source, context, splits, (*inputs.notes, *cut, *notes), inputs.read)
+    told = (*inputs.notes, *inputs.read[0].notes, *cut, *notes)
+    return Prepared(inputs.source, context, splits, told, inputs.read)
 
 
 def _unlabelled_rows(inputs: Inputs) -> EncodedRows | None:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 from miaotui.budget import Budget
 from miaotui.search.trials import Trial
 
-_MOST_FROZEN = 5
+MOST_FROZEN = 5
 ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
 _SMALLEST_ERROR = 1e-6
 _WORTH_A_TEST = 0.3
@@ -65,7 +65,7 @@ def frozen_candidates(trials: Sequence[Trial], original: Trial, budget: Budget) 
         return [original, *meeting[:1]]
     faster = [t for t in kept if t.cost(budget.ranks_by) < original.cost(budget.ranks_by)]
     steps = pareto_front(faster, budget)[::-1]
-    sizes = range(min(_MOST_FROZEN - 1, len(steps)), 0, -1)
+    sizes = range(min(MOST_FROZEN - 1, len(steps)), 0, -1)
     choices = [choice for size in sizes for choice in combinations(steps, size)]
     best = max(choices, key=lambda c: expected_gain(c, original, budget), default=())
     return [original, *best]
