@@ -97,23 +97,18 @@ def _columns(text: str | None, pair: str | None, label: str | None) -> "Columns"
 @app.command()
 @verb
 def probe(as_json: Json = False) -> None:
-    """What this machine can do."""
-    from miaotui.engines import ENGINES
-    from miaotui.hardware import probe as probe_machine
+    """What this machine can do, and what would use its GPUs, NPUs, TPUs and FPGAs."""
+    from miaotui.survey import survey
 
-    machine = probe_machine()
-    engines = {name: engine.unavailable(machine) for name, engine in ENGINES.items()}
-    facts = asdict(machine) | {
-        "instruction_set": machine.instruction_set,
-        "computes_bf16": machine.computes_bf16,
-        "engines": {name: reason or "available" for name, reason in engines.items()},
-    }
+    found = survey()
+    facts = found.facts()
     if as_json:
         _print(facts)
         return
+    from miaotui.report.devices import device_facts
     from miaotui.report.terminal import show_facts
 
-    show_facts(facts)
+    show_facts(facts | {"devices": device_facts([(d.device, d.uses) for d in found.devices])})
 
 
 @app.command()

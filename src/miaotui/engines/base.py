@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field
 
+from miaotui.devices import Device, Use
 from miaotui.drift import Drift
 from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, Padded, blank
 from miaotui.errors import EngineUnavailable
@@ -192,6 +193,15 @@ class EngineBase(BaseModel, ABC):
     @abstractmethod
     def unavailable(cls, machine: Machine) -> str | None:
         """Why this engine cannot run on the machine, in one line; None where it can."""
+
+    @classmethod
+    def use_of(cls, device: Device, machine: Machine) -> Use | None:
+        """How it would compute on a device beside the processor; None where it never does."""
+        return None
+
+    def refusal(self) -> str | None:
+        """Why these settings cannot run here though the engine can; None where they can."""
+        return None
 
     @abstractmethod
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
