@@ -425,6 +425,7 @@ class TestBadInput:
             ([[["a"]]], "must name the classes that hold"),
             ([[0, 3, 0]], "not a zero or one for every class"),
             (["Good", " good"], "'Good' and ' good' differ in case or spaces only"),
+            ([["joy"], ["fear", "Joy"]], "'joy' and 'Joy' differ in case or spaces only"),
             (["['a', 'b']"], "is not a JSON list"),
             ([1.0, float("inf")], "row 2: inf is not a value to learn"),
         ],

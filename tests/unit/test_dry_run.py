@@ -13,7 +13,7 @@ from miaotui.engines import ENGINES
 from miaotui.hardware import probe
 from miaotui.pipeline.prove import proof_time
 from miaotui.rivals import RIVALS
-from tiny import UNKNOWN, save_tiny
+from tiny import TAGS, UNKNOWN, save_tiny
 
 RECIPE = "steps: [{name: int8-static}]\nengine: {name: openvino, streams: 2}\n"
 
@@ -108,6 +108,16 @@ def test_few_rows_and_a_family_without_adapter_are_not_pruned(tmp_path: Path) ->
     rows = tiny_job.write_rows(tmp_path / "rows.csv", other, 2000)
     stages = plan((other, rows), tmp_path / "fast")["stages"]
     assert "no adapter" in stages[2]["skipped"]
+
+
+def test_a_tagger_has_a_plan_too(tmp_path: Path) -> None:
+    model = save_tiny("bert", tmp_path / "model", tags=TAGS)
+    rows = tiny_job.write_entities(tmp_path / "rows.conll", model, 2000)
+
+    document = plan((model, rows), tmp_path / "fast", "--objective", "latency")
+
+    assert (document["metric"], document["family"]) == ("entity_f1", "bert")
+    assert tries(document)["recover"][0] == "layers 1 + distil"
 
 
 def test_a_recipe_is_all_that_is_tried(job: tuple[Path, Path], tmp_path: Path) -> None:
