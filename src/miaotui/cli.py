@@ -27,7 +27,9 @@ from miaotui.quiet import silence_telemetry
 
 if TYPE_CHECKING:
     from miaotui.data.columns import Columns
+    from miaotui.pipeline import OptimizeOptions
     from miaotui.predictor import Predictor
+    from miaotui.tasks.rows_read import RowsRead
 
 app = typer.Typer(
     help="Makes a fine-tuned transformer as fast as this machine allows, with proof.",
@@ -87,6 +89,13 @@ def _print(document: Any) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
 
 
+def _say_read(read: "RowsRead") -> None:
+    from miaotui.report.rows_read import read_line
+
+    for line in (read_line(read), *read.notes):
+        _say(line)
+
+
 def _columns(text: str | None, pair: str | None, label: str | None) -> "Columns":
     from miaotui.data.columns import Columns
 
@@ -96,23 +105,18 @@ def _columns(text: str | None, pair: str | None, label: str | None) -> "Columns"
 @app.command()
 @verb
 def probe(as_json: Json = False) -> None:
-    """What this machine can do."""
-    from miaotui.engines import ENGINES
-    from miaotui.hardware import probe as probe_machine
+    """What this machine can do, and what would use its GPUs, NPUs, TPUs and FPGAs."""
+    from miaotui.survey import survey
 
-    machine = probe_machine()
-    engines = {name: engine.unavailable(machine) for name, engine in ENGINES.items()}
-    facts = asdict(machine) | {
-        "instruction_set": machine.instruction_set,
-        "computes_bf16": machine.computes_bf16,
-        "engines": {name: reason or "available" for name, reason in engines.items()},
-    }
+    found = survey()
+    facts = found.facts()
     if as_json:
         _print(facts)
         return
+    from miaotui.report.devices import device_facts
     from miaotui.report.terminal import show_facts
 
-    show_facts(facts)
+    show_facts(facts | {"devices": device_facts([(d.device, d.uses) for d in found.devices])})
 
 
 @app.command()
@@ -140,12 +144,10 @@ def finetune(  # noqa: PLR0913  (the settings of a verb)
     settings = FineTuning(epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed)
     columns = _columns(text_column, pair_column, label_column)
     with steps_bar("fine-tuning") as progress:
-        done = run(model, data, out, settings, columns, revision, task, progress)
+        done = run(model, data, out, settings, columns, revision, task, progress, _say_read)
     if as_json:
         _print(asdict(done) | {"folder": str(done.folder)})
     else:
-        for note in done.notes:
-            _say(note)
         _say(f"{done.folder}: {done.metric} {done.validation:.4f} on the validation rows")
 
 
@@ -179,6 +181,9 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
     seed: int = 0,
     resume: Annotated[bool, typer.Option("--resume/--fresh")] = True,
     golden: Annotated[bool, typer.Option("--golden/--no-golden")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be tried, write nothing")
+    ] = False,
     text_column: TextColumn = None,
     pair_column: PairColumn = None,
     label_column: LabelColumn = None,
@@ -221,12 +226,27 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
         command=shlex.join(["miaotui", *sys.argv[1:]]),
         began=began,
     )
+    if dry_run:
+        _show_plan(options, as_json)
+        return
     with search_bar(budget.time_budget_s) as watch:
-        result = run(options, watch)
+        result = run(options, watch, _say_read)
     if as_json:
         _print(result.model_dump(mode="json"))
     else:
         show(headline(result), rivals_table(result))
+
+
+def _show_plan(options: "OptimizeOptions", as_json: bool) -> None:
+    from miaotui.pipeline.dry_run import dry_run
+    from miaotui.report.plan import plan_parts
+    from miaotui.report.terminal import show
+
+    plan = dry_run(options, _say_read)
+    if as_json:
+        _print(asdict(plan))
+    else:
+        show(*plan_parts(plan))
 
 
 @app.command()
@@ -243,12 +263,14 @@ def bench(
     from miaotui.pipeline.verify import verify
 
     verified = verify(bundle, data, _columns(text_column, pair_column, label_column))
+    if verified.read is not None:
+        _say_read(verified.read)
     if as_json:
         _print(asdict(verified))
         return
     from miaotui.report.terminal import show_facts
 
-    show_facts(asdict(verified))
+    show_facts({name: fact for name, fact in asdict(verified).items() if name != "read"})
 
 
 @app.command()
@@ -268,14 +290,16 @@ def predict(  # noqa: PLR0913  (the settings of a verb)
 ) -> None:
     """Answer texts, one JSON line each as they are ready."""
     from miaotui.bundle import load, read_bundle
+    from miaotui.tasks.rows_read import rows_read
     from miaotui.tasks.saved import open_task
     from miaotui.workers import Workers
 
     wanted = list[Any](texts or [])
     if file is not None:
-        kind = type(open_task(read_bundle(bundle).folder))
-        columns = _columns(text_column, pair_column, None)
-        wanted += kind.read_rows(file, columns, labelled=False).texts
+        task = open_task(read_bundle(bundle).folder)
+        rows = task.read_rows(file, _columns(text_column, pair_column, None), labelled=False)
+        _say_read(rows_read(task, rows))
+        wanted += rows.texts
     if not wanted:
         raise BudgetError("nothing to predict; give texts, or rows with --file")
     if workers:

@@ -18,7 +18,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("search", "rivals"),
     ("report",),
     ("measure", "worker_process"),
-    ("bundle", "footprint"),
+    ("bundle", "footprint", "survey"),
     ("workers", "cascade"),
     ("predictor",),
     ("recipe",),
@@ -27,7 +27,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("tasks",),
     ("data",),
     ("process",),
-    ("hardware", "budget", "quiet", "paths", "drift"),
+    ("hardware", "devices", "budget", "quiet", "paths", "drift"),
     ("cgroups",),
     ("errors", "version"),
 )

@@ -11,6 +11,7 @@ import pytest
 
 from miaotui.data.rows import Rows, load_rows
 from miaotui.errors import DataError
+from tiny_sheets import write_ods, write_xls, write_xlsx
 
 TEXTS = ("这部电影，太好看了", 'said "so", twice', "剧情拖沓；\n不推荐", "a | b\tc")
 LABELS = ("好评", "b, c", "差评", "d; e")
@@ -149,3 +150,63 @@ def test_without_labels_every_text_keeps_its_place(tmp_path: Path) -> None:
     path = save(tmp_path / "rows.csv", "text,label\na,x\n,y\nb,\n")
 
     assert load_rows(path, labelled=False).texts == ("a", "", "b")
+
+
+def test_a_sheet_of_excel(tmp_path: Path) -> None:
+    cells = [("id", "text", "label"), *((7, *row) for row in zip(TEXTS, LABELS, strict=True))]
+
+    assert read(write_xlsx(tmp_path / "rows.xlsx", {"Sheet1": cells})).notes == ()
+    assert read(write_xlsx(tmp_path / "ROWS.XLSM", {"empty": [], "all": cells})).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [((1, 0, 1.0), (1, 0, 1)), ((1, 0.5, 2), (1.0, 0.5, 2.0)), ((True, False, True), None)],
+)
+def test_cells_of_excel_are_read_as_it_shows_them(
+    cells: tuple[float, ...], labels: tuple[object, ...] | None, tmp_path: Path
+) -> None:
+    """It stores all numbers as decimal ones; a text that is a number is a text."""
+    rows = [
+        ("text", "label"),
+        *zip(("a", 2012, "c"), cells, strict=True),
+        (None, None),
+        ("d", None),
+    ]
+
+    found = load_rows(write_xlsx(tmp_path / "rows.xlsx", {"rows": rows}))
+
+    assert found.texts == ("a", "2012", "c")
+    assert found.labels == (labels or ("TRUE", "FALSE", "TRUE"))
+    assert found.notes == (f"{found.source}: rows without a label, left out: 1",)
+
+
+def test_of_several_sheets_the_first_visible_one_is_read_and_it_is_said(tmp_path: Path) -> None:
+    cells = [("text", "label"), *zip(TEXTS, LABELS, strict=True)]
+    sheets = {"old": [("text", "label"), ("x", "y")], "new": cells, "notes": [("done by", "me")]}
+
+    (note,) = read(write_xlsx(tmp_path / "rows.xlsx", sheets, hidden=["old"])).notes
+
+    assert note.endswith("is read from its sheet 'new', not from 'notes'")
+
+
+def test_other_spreadsheets(tmp_path: Path) -> None:
+    texts = [text.replace("\n", " ") for text in TEXTS]
+    cells = [("text", "label"), *zip(texts, LABELS, strict=True)]
+    assert load_rows(write_ods(tmp_path / "rows.ods", cells)).texts == tuple(texts)
+
+    old = load_rows(write_xls(tmp_path / "rows.xls"))
+    assert old.texts == ("这部电影，太好看了", 'said "so", twice', "a", "b")
+    assert old.labels == ("1", "0", "1.5", "TRUE")
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "xls", "ods"])
+def test_a_damaged_spreadsheet_is_refused(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a readable spreadsheet"):
+        load_rows(save(tmp_path / f"rows.{kind}", b"PK\x03\x04 and nothing more"))
+
+
+@pytest.mark.parametrize("sheets", [{"Sheet1": []}, {"Sheet1": [(None, None)]}])
+def test_a_spreadsheet_without_cells_is_refused(sheets: dict[str, list], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no rows"):
+        load_rows(write_xlsx(tmp_path / "rows.xlsx", sheets))

@@ -80,6 +80,8 @@ def test_options(tmp_path: Path, model: Path, arguments: list[str], says: str) -
     [
         ("steps: [{name: magic}]\nengine: {name: torch}\n", "prune-structure"),
         ("steps: [{name: low-rank, rnk: 3}]\nengine: {name: torch}\n", "rnk"),
+        ("engine: {name: openvino, device: GPU.9}\n", "sees no device GPU.9"),
+        ("engine: {name: openvino, device: TPU}\n", "device"),
         ("colour: red\nengine: {name: torch}\n", "steps, engine"),
     ],
 )

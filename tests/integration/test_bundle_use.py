@@ -105,6 +105,30 @@ def test_bench_compares_like_with_like(made: tuple[Path, Path, dict]) -> None:
     assert 0.4 < found["quality"] <= 1
 
 
+def test_every_verb_says_what_it_read(made: tuple[Path, Path, dict], tmp_path: Path) -> None:
+    bundle, rows, document = made
+    (read,) = document["details"]["read"]
+    assert (read["rows"], read["columns"], read["dropped"]) == (1200, ["text", "label"], 0)
+    assert sum(read["classes"].values()) == 1200
+    path = tmp_path / "rows.csv"
+    path.write_bytes(rows.read_text(encoding="utf-8").replace(",", ";").encode("utf-16"))
+
+    done = run("bench", bundle, "--data", path, "--json")
+    assert json.loads(done.stdout)["read"] == read | {
+        "source": str(path),
+        "notes": [f"{path} is read as UTF-16", f"{path} is read with a semicolon between cells"],
+    }
+    line, *notes = done.stderr.splitlines()
+    assert line.startswith(f"{path}: 1,200 rows (text, label) of text-classification; 2 classes: ")
+    assert [note.split()[-1] for note in notes] == ["UTF-16", "cells"]
+
+    done = run("predict", bundle, "--file", path)
+    line, *notes = done.stderr.splitlines()
+    assert line.startswith(f"{path}: 1,200 rows (text) of text-classification; ")
+    assert [note.split()[-1] for note in notes] == ["UTF-16", "cells"]
+    assert len(done.stdout.splitlines()) == 1200
+
+
 def test_long_and_empty_texts_are_answered_and_counted(made: tuple[Path, Path, dict]) -> None:
     bundle, _, _ = made
     done = run("predict", bundle, "film " * 20_000, "", "a quiet film")

@@ -114,5 +114,7 @@ def test_fine_tuning_makes_a_tagger(
 ) -> None:
     model, rows, _, _ = made
     out = tmp_path / "tuned"
-    run("finetune", model, "--data", rows, "--out", out, "--epochs", 1)
+    done = run("finetune", model, "--data", rows, "--out", out, "--epochs", 1, "--json")
+    assert f"{rows}: 1,500 rows (word, tag) of token-classification; 2 classes: " in done.stderr
+    assert set(json.loads(done.stdout)["read"]["classes"]) == {"LOC", "PER"}
     assert load_model(find_model(str(out))).task.name == "token-classification"

@@ -322,7 +322,7 @@ class TestBadInput:
         assert "has no rows" in error_of(tmp_path / "r.parquet")
         assert "has no rows" in error_of(save_dataset(tmp_path / "saved"))
 
-    @pytest.mark.parametrize("name", ["rows.xlsx", "rows", "rows.csv.zip"])
+    @pytest.mark.parametrize("name", ["rows.pdf", "rows", "rows.csv.zip"])
     def test_unknown_extension(self, tmp_path: Path, name: str) -> None:
         message = error_of(write(tmp_path / name, "text,label\na,1\n"))
         assert "unknown extension" in message
@@ -425,6 +425,7 @@ class TestBadInput:
             ([[["a"]]], "must name the classes that hold"),
             ([[0, 3, 0]], "not a zero or one for every class"),
             (["Good", " good"], "'Good' and ' good' differ in case or spaces only"),
+            ([["joy"], ["fear", "Joy"]], "'joy' and 'Joy' differ in case or spaces only"),
             (["['a', 'b']"], "is not a JSON list"),
             ([1.0, float("inf")], "row 2: inf is not a value to learn"),
         ],

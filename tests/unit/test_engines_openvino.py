@@ -10,11 +10,20 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
+from pydantic import ValidationError
 
 import tiny_encoder
+from miaotui.engines.base import Session
 from miaotui.engines.layouts import Bucketed, Layout, Packed, Padded
-from miaotui.engines.openvino import FACTS_FILE, FirstAlone, OpenVinoEngine
-from miaotui.errors import BundleError
+from miaotui.engines.openvino import (
+    FACTS_FILE,
+    FirstAlone,
+    NetworkRunner,
+    OpenVinoEngine,
+    openvino_devices,
+    settable,
+)
+from miaotui.errors import BundleError, EngineUnavailable
 from miaotui.tasks.base import encoded_rows
 
 
@@ -192,3 +201,58 @@ def test_rows_over_the_last_edge_share_one_network(
 
     assert len(compiled) == 1
     session.close()
+
+
+ABSENT = [name for name in ("GPU", "NPU", "GPU.7") if name not in openvino_devices()]
+
+
+@pytest.mark.parametrize("device", ABSENT)
+def test_a_device_that_openvino_does_not_see_is_refused_by_name(
+    device: str, tmp_path: Path
+) -> None:
+    engine = OpenVinoEngine(device=device)
+    assert engine.title == f"openvino/padded on {device}"
+    with pytest.raises(EngineUnavailable, match=f"sees no device {device} here; it sees CPU"):
+        engine.build(tiny_encoder.model(2), None, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+    OpenVinoEngine().build(tiny_encoder.model(2), None, tmp_path)
+    with pytest.raises(EngineUnavailable, match=f"sees no device {device}"):
+        engine.open(tmp_path, 1)
+
+
+@pytest.mark.parametrize("device", ["TPU", "cpu", "CPU.1", "AUTO", "GPU.x"])
+def test_what_is_no_device_of_openvino_is_refused(device: str) -> None:
+    with pytest.raises(ValidationError):
+        OpenVinoEngine(device=device)
+
+
+class Core:
+    """What is asked of OpenVINO's own, of a device like an NPU."""
+
+    def get_property(self, device: str, name: str) -> dict[str, str]:
+        assert (device, name) == ("NPU", "SUPPORTED_PROPERTIES")
+        return {"NUM_STREAMS": "RW", "PERFORMANCE_HINT": "RW", "INFERENCE_NUM_THREADS": "RO"}
+
+
+def test_a_device_is_given_the_settings_that_it_has() -> None:
+    wanted = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 2, "INFERENCE_PRECISION_HINT": "f32"}
+
+    assert settable(Core(), "NPU", wanted) == {"NUM_STREAMS": 1}
+    assert settable(openvino.Core(), "CPU", wanted) == wanted
+
+
+def test_a_device_of_fixed_shapes_gets_a_network_for_every_one(tmp_path: Path) -> None:
+    """As an NPU would: on the CPU the same runner, with the same answers."""
+    model, rows = tiny_encoder.model(2), tiny_encoder.rows(12)
+    OpenVinoEngine().build(model, None, tmp_path)
+    network = openvino.Core().read_model(str(tmp_path / "model.onnx"))
+    settings = {"NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    runner = NetworkRunner(openvino, network, settings, None)
+
+    with Session(runner, Padded(batch=4)) as session:
+        answers = session.run(rows).values
+
+    np.testing.assert_allclose(answers, tiny_encoder.logits(model, rows), atol=1e-4)
+    assert None not in runner.shapes
+    assert {shape[0] for shape in runner.shapes} == {4}

@@ -64,6 +64,10 @@ class FoundColumns:
     pair: str | None
     label: str | None
 
+    @property
+    def listed(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.text, self.pair, self.label) if name is not None)
+
 
 def find_columns(
     names: Sequence[str], wanted: Columns, labelled: bool, source: str
@@ -76,13 +80,13 @@ def find_columns(
             )
     label = _label_column(names, wanted, source) if labelled else None
     text, pair = _text_columns([name for name in names if name != label], wanted, source)
-    chosen = [name for name in (text, pair, label) if name is not None]
-    if len(set(chosen)) < len(chosen):
+    found = FoundColumns(text, pair, label)
+    if len(set(found.listed)) < len(found.listed):
         raise DataError(
             f"{source}: one column is named for two purposes; name different ones with "
             "--text-column, --pair-column and --label-column"
         )
-    return FoundColumns(text, pair, label)
+    return found
 
 
 def _label_column(names: Sequence[str], wanted: Columns, source: str) -> str:

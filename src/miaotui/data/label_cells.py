@@ -163,7 +163,8 @@ def _are_multi_hot(lists: Sequence[Sequence[Any]]) -> bool:
 
 def _refuse_alike_but_for_case(labels: Collection[Label], where: str) -> None:
     names: dict[str, str] = {}
-    for label in dict.fromkeys(label for label in labels if isinstance(label, str)):
+    listed = (item for v in labels for item in (v if isinstance(v, tuple) else (v,)))
+    for label in dict.fromkeys(item for item in listed if isinstance(item, str)):
         other = names.setdefault(" ".join(label.casefold().split()), label)
         if other != label:
             raise DataError(

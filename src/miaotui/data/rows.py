@@ -1,7 +1,7 @@
 """Rows of a task: texts or pairs of texts, and their labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jaxtyping import Int64
@@ -23,7 +23,7 @@ class Rows:
 
     `label_order` is the order of the classes declared by the file (a `datasets` ClassLabel), in
     which a model trained on it numbers its outputs; None where the file declares none. `notes` say
-    what was put right on reading.
+    what was put right on reading, `columns` which were read, `dropped` how many rows were left out.
     """
 
     texts: tuple[Text, ...]
@@ -31,6 +31,8 @@ class Rows:
     source: str
     label_order: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = field(default=(), compare=False)
+    dropped: int = field(default=0, compare=False)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -59,12 +61,13 @@ def load_rows(path: str | Path, columns: Columns = ANY_COLUMNS, labelled: bool =
     if chosen.pair is not None:
         texts = tuple(zip(firsts, _texts(table, chosen.pair, source, labelled), strict=True))
     if chosen.label is None:
-        return Rows(texts, None, source, notes=table.notes)
+        return Rows(texts, None, source, notes=table.notes, columns=chosen.listed)
     names = table.class_names.get(chosen.label)
     where = f"{source}, column {chosen.label!r}"
     labels = labels_from_cells(table.column(chosen.label), table.typed, names, where)
     rows = _whole_rows(texts, labels.values, source)
-    return replace(rows, label_order=names, notes=(*table.notes, *labels.notes, *rows.notes))
+    notes = (*table.notes, *labels.notes, *rows.notes)
+    return replace(rows, label_order=names, notes=notes, columns=chosen.listed)
 
 
 def _whole_rows(
@@ -87,7 +90,8 @@ def _whole_rows(
         f"such as {str(contradicted[:1])[1:-1]:.60}": contradicted,
     }
     told = tuple(note for note, counted in notes.items() if counted)
-    return Rows(tuple(texts[i] for i in kept), tuple(kept.values()), source, notes=told)
+    chosen, dropped = tuple(texts[i] for i in kept), len(labels) - len(kept)
+    return Rows(chosen, tuple(kept.values()), source, notes=told, dropped=dropped)
 
 
 def _texts(table: Table, column: str, source: str, gaps: bool) -> tuple[str, ...]:

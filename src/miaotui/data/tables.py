@@ -9,9 +9,10 @@ from miaotui.data.text_files import TEXT_READERS, read_plain_text
 from miaotui.errors import DataError
 
 FORMATS = (
-    ".csv, .tsv, .jsonl, .ndjson, .json (also .gz or .zst), .parquet, .arrow or a folder saved by "
-    "datasets"
+    ".csv, .tsv, .jsonl, .ndjson, .json (also .gz or .zst), .parquet, .arrow, .xlsx, .xls, .ods "
+    "or a folder saved by datasets"
 )
+_SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
 
 
 def read_table(path: Path, plain_text: bool = False) -> Table:
@@ -38,6 +39,10 @@ def _reader(path: Path, plain_text: bool) -> Callable[[Path], Table]:
         from miaotui.data import arrow_files
 
         return arrow_files.read_parquet if extension == ".parquet" else arrow_files.read_arrow
+    if extension in _SPREADSHEETS:
+        from miaotui.data import spreadsheets
+
+        return spreadsheets.read_spreadsheet
     if extension == ".txt" and not plain_text:
         raise DataError(f"{path}: a .txt file has no labels; give {FORMATS}")
     if extension == ".txt":

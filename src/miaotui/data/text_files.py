@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from miaotui.data.file_text import read_text
-from miaotui.data.table import Table
+from miaotui.data.table import Table, table_of_strings
 from miaotui.errors import DataError
 
 PLAIN_TEXT_COLUMN = "text"
@@ -42,28 +41,7 @@ def _read_tsv(path: Path) -> Table:
 
 def _delimited(path: Path, text: str, delimiter: str, notes: tuple[str, ...]) -> Table:
     records = _records(path, text, delimiter)
-    names = _header(path, next(records, []))
-    columns: tuple[list[str], ...] = tuple([] for _ in names)
-    for record in records:
-        for cells, cell in zip(columns, record, strict=True):
-            cells.append(cell)
-    by_name = dict(zip(names, columns, strict=True))
-    named = tuple(name for name in by_name if name)
-    return Table(named, by_name.__getitem__, typed=False, notes=notes)
-
-
-def _header(path: Path, cells: list[str]) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    if not any(names):
-        raise DataError(f"{path} has no header; its first line must name the columns")
-    _refuse_duplicates(path, names)
-    return names
-
-
-def _refuse_duplicates(path: Path, names: Sequence[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1 and name]
-    if twice:
-        raise DataError(f"{path}: two columns are named {twice[0]!r}; rename one of them")
+    return table_of_strings(path, next(records, []), records, notes)
 
 
 def _records(path: Path, text: str, delimiter: str) -> Iterator[list[str]]:

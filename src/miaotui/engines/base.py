@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field
 
+from miaotui.devices import Device, Use
 from miaotui.drift import Drift
 from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, Padded, blank
 from miaotui.errors import EngineUnavailable
@@ -193,6 +194,15 @@ class EngineBase(BaseModel, ABC):
     def unavailable(cls, machine: Machine) -> str | None:
         """Why this engine cannot run on the machine, in one line; None where it can."""
 
+    @classmethod
+    def use_of(cls, device: Device, machine: Machine) -> Use | None:
+        """How it would compute on a device beside the processor; None where it never does."""
+        return None
+
+    def refusal(self) -> str | None:
+        """Why these settings cannot run here though the engine can; None where they can."""
+        return None
+
     @abstractmethod
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         """Lowers the model into `folder`; what cannot be lowered is refused by name."""
@@ -200,6 +210,10 @@ class EngineBase(BaseModel, ABC):
     @abstractmethod
     def open(self, folder: Path, cores: int) -> RowRunner:
         """Runs what `build` wrote, on at most `cores` threads in all."""
+
+    def open_model(self, model: "Model", cores: int) -> RowRunner:
+        """Runs a model as it is in memory, nothing written: the reference engine can."""
+        raise EngineUnavailable(f"{self.name} runs what it has built, never a model in memory")
 
     def check_kinds(self, model: "Model", allowed: frozenset[Kind]) -> None:
         """Refuses by name the precisions that this engine cannot lower."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from jaxtyping import Float32
 from numpy import ndarray
 
+from miaotui.devices import Device, Use
 from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
@@ -60,6 +61,14 @@ class OnnxRuntimeEngine(BatchedEngine):
     def unavailable(cls, machine: Machine) -> str | None:
         here = {"onnxruntime", "onnxruntime-gpu"} & set(machine.versions)
         return None if here else "onnxruntime is not installed"
+
+    @classmethod
+    def use_of(cls, device: Device, machine: Machine) -> Use | None:
+        if (device.kind, device.vendor) != ("gpu", "nvidia"):
+            return None
+        missing = None if "onnxruntime-gpu" in machine.versions else "the package onnxruntime-gpu"
+        missing = missing if machine.gpus else "its driver"
+        return Use(cls.model_fields["name"].default, "provider: cuda", missing)
 
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         self.check_kinds(model, _KINDS)

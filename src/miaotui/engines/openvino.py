@@ -1,4 +1,5 @@
-"""OpenVINO on the CPU: float, bf16 where the processor computes in it, int8-static."""
+"""OpenVINO: float, bf16 where the processor computes in it, int8-static; on the CPU, or on another
+device that it sees."""
 
 import json
 import threading
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
+from pydantic import Field
 
+from miaotui.devices import Device, Use
 from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, single_row
 from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
@@ -33,13 +36,24 @@ class OpenVinoEngine(BatchedEngine):
     weights of its own; all other shapes share one. Single rows have networks of buckets too, else
     share one. Where `streams` are more than one, theirs are apart and have all the threads.
 
-    `weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI.
+    `weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI. `device` is one
+    of OpenVINO's own, CPU, GPU or NPU, of several GPU.1 and so on; an NPU computes in 16-bit floats
+    whatever the model's are, and has a network for every shape.
     """
 
     package: ClassVar[str] = "openvino"
     name: Literal["openvino"] = "openvino"
     bf16: bool = False
     weight_bits: Literal[7, 8] = 7
+    device: str = Field(default="CPU", pattern=r"^(CPU|(GPU|NPU)(\.\d+)?)$")
+
+    @property
+    def title(self) -> str:
+        return super().title if self._on_cpu else f"{super().title} on {self.device}"
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.device == "CPU"
 
     @classmethod
     def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
@@ -58,6 +72,29 @@ class OpenVinoEngine(BatchedEngine):
     def unavailable(cls, machine: Machine) -> str | None:
         return None if "openvino" in machine.versions else "openvino is not installed"
 
+    @classmethod
+    def use_of(cls, device: Device, machine: Machine) -> Use | None:
+        name = {"gpu": "GPU", "npu": "NPU"}.get(device.kind)
+        if device.vendor != "intel" or name is None:
+            return None
+        missing = cls.unavailable(machine)
+        if missing is None and not any(seen.startswith(name) for seen in openvino_devices()):
+            missing = f"openvino sees no {name}: its driver"
+        return Use(cls.model_fields["name"].default, f"device: {name}", missing)
+
+    def refusal(self) -> str | None:
+        if self._on_cpu:
+            return None
+        seen = openvino_devices()
+        if not any(name in (self.device, f"{self.device}.0") for name in seen):
+            return f"openvino sees no device {self.device} here; it sees {', '.join(seen)}"
+        return "openvino computes in bf16 on the CPU only" if self.bf16 else None
+
+    def _refuse(self) -> None:
+        reason = self.refusal()
+        if reason is not None:
+            raise EngineUnavailable(reason)
+
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         if Kind.BF16 in model.precision.kinds and not self.bf16:
             raise EngineUnavailable("openvino computes in bf16 only where its setting bf16 is true")
@@ -68,6 +105,7 @@ class OpenVinoEngine(BatchedEngine):
                 "openvino turns queries and keys as if positions were the same in all blocks, so "
                 f"{model.family} cannot be packed; use the bucketed or padded layout"
             )
+        self._refuse()
         folder.mkdir(parents=True, exist_ok=True)
         openvino = _openvino()
         onnx_bytes = to_onnx(model, self.weight_bits).SerializeToString()
@@ -85,6 +123,7 @@ class OpenVinoEngine(BatchedEngine):
             raise BundleError(
                 f"{folder} lacks {FACTS_FILE}: an older miaotui made it; run miaotui optimize again"
             )
+        self._refuse()
         openvino = _openvino()
         try:
             facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
@@ -99,9 +138,10 @@ class OpenVinoEngine(BatchedEngine):
             "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32",
         }
 
-        def runner(streams: int) -> _Runner:
+        def runner(streams: int) -> NetworkRunner:
             own = {**settings, "NUM_STREAMS": streams}
-            return _Runner(openvino, network, own, _fixed(self.layout, reads_tokens))
+            fixed = None if self.device.startswith("NPU") else _fixed(self.layout, reads_tokens)
+            return NetworkRunner(openvino, network, own, fixed, self.device)
 
         runners = {streams: runner(streams) for streams in {1, self.streams}}
         buckets = isinstance(self.layout, Bucketed)
@@ -124,6 +164,20 @@ def _fixed(layout: Layout, reads_tokens: bool) -> frozenset[Shape]:
 
 def _is_rotary(model: "Model") -> bool:
     return model.has_adapter and model.encoder.parts.rotary
+
+
+def openvino_devices() -> dict[str, str]:
+    """What OpenVINO can compute on here, by the names it has for them; the CPU is one."""
+    core = _openvino().Core()
+    return {
+        name: str(core.get_property(name, "FULL_DEVICE_NAME")) for name in core.available_devices
+    }
+
+
+def settable(core: Any, device: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the settings that the device has: threads, for one, are the CPU's."""
+    known = core.get_property(device, "SUPPORTED_PROPERTIES")
+    return {name: value for name, value in settings.items() if known.get(name) == "RW"}
 
 
 def _openvino() -> Any:
@@ -154,24 +208,37 @@ _FIRST_CALL = FirstAlone()
 are the first together wait for each other for ever."""
 
 
-class _Runner:
-    """One compiled network a fixed shape and one for the others, a request a thread."""
+class NetworkRunner:
+    """One compiled network a fixed shape and one for the others, a request a thread. `fixed` of
+    None: every shape is one, for a device that takes no other."""
 
     def __init__(
-        self, openvino: Any, network: Any, settings: dict[str, Any], fixed: frozenset[Shape]
+        self,
+        openvino: Any,
+        network: Any,
+        settings: dict[str, Any],
+        fixed: frozenset[Shape] | None,
+        device: str = "CPU",
     ) -> None:
         self._openvino = openvino
         self._network = network
-        self._settings = settings
+        self._device = device
+        self._settings = settable(openvino.Core(), device, settings)
         self._fixed = fixed
         self._inputs = [entry.get_any_name() for entry in network.inputs]
         self._compiled: dict[Shape | None, Any] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
 
+    @property
+    def shapes(self) -> frozenset[Shape | None]:
+        """Of the networks that are compiled by now; None stands for the one of all others."""
+        return frozenset(self._compiled)
+
     def __call__(self, batch: Batch) -> Float32[ndarray, "blocks readouts labels"]:
         try:
-            request = self._request(batch.shape if batch.shape in self._fixed else None)
+            is_fixed = self._fixed is None or batch.shape in self._fixed
+            request = self._request(batch.shape if is_fixed else None)
             inputs = feeds(batch, self._inputs)
             _FIRST_CALL(lambda: request.infer(inputs, share_inputs=True))
         except RuntimeError as error:
@@ -198,5 +265,5 @@ class _Runner:
                         }
                     )
                 core = self._openvino.Core()
-                self._compiled[shape] = core.compile_model(network, "CPU", self._settings)
+                self._compiled[shape] = core.compile_model(network, self._device, self._settings)
             return self._compiled[shape]

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
+from miaotui.devices import Device, Use
 from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch, Layout
 from miaotui.engines.onnx_files import ONNX_FILE, in_fp16, to_onnx
@@ -56,6 +57,13 @@ class TensorRtEngine(BatchedEngine):
             return "tensorrt needs an NVIDIA GPU, and there is none here"
         missing = [name for name in ("tensorrt", "cuda-bindings") if name not in machine.versions]
         return f"tensorrt: {', '.join(missing)} is not installed" if missing else None
+
+    @classmethod
+    def use_of(cls, device: Device, machine: Machine) -> Use | None:
+        if (device.kind, device.vendor) != ("gpu", "nvidia"):
+            return None
+        missing = cls.unavailable(machine) if machine.gpus else "its driver"
+        return Use(cls.model_fields["name"].default, "--engines tensorrt", missing)
 
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         self.check_kinds(model, _KINDS)

@@ -51,8 +51,12 @@ class TorchEngine(BatchedEngine):
             model = load_model(find_model(str(folder)))
         except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
             raise BundleError(f"{folder} cannot be opened by torch: {first_line(error)}") from error
+        return self.open_model(model, cores, _was_bf16(folder))
+
+    def open_model(self, model: "Model", cores: int, bf16: bool = False) -> Session:
+        """Runs a model as it is in memory, nothing written."""
         threads = self.threads_per_stream(cores)
-        bf16 = Kind.BF16 in model.precision.kinds or _was_bf16(folder)
+        bf16 = bf16 or Kind.BF16 in model.precision.kinds
         runner = TorchRunner(self.name, model.module, input_names(model), bf16, threads)
         reads_tokens = model.task.reads_tokens
         return Session(runner, self.layout, self.streams, reads_tokens=reads_tokens)

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from miaotui.tasks.rows_read import RowsRead
+
 SpeedMetric = Literal["throughput", "p50", "p99"]
 PointKind = Literal["free", "compressed", "recovered", "cascade", "rival", "original"]
 
@@ -158,6 +160,7 @@ class Details(_Frozen):
     max_class_drop: float | None = None
     command: str | None = None
     environment: dict[str, Any] = {}
+    read: list[RowsRead] = []
     splits: dict[str, int] = {}
     stage_seconds: dict[str, float] = {}
     """Where the time of this run went, in order; loading is all up to the first trial."""

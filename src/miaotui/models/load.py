@@ -26,6 +26,7 @@ from miaotui.models.adapter import (
 )
 from miaotui.models.config import CONFIG_FILE, read_config, read_object
 from miaotui.models.families import blank_encoder, family_of
+from miaotui.models.hub import hub_folder
 from miaotui.models.model import Model, PaddedModel
 from miaotui.models.precision import PRECISION_FILE, Precision
 from miaotui.models.shape import shape_from_json, shape_to_json
@@ -69,7 +70,7 @@ def find_model(name: str, revision: str | None = None) -> Source:
         raise ModelError(
             f"{name} is not a folder; give a model folder or a hub id such as org/name"
         )
-    downloaded = _download(name, revision)
+    downloaded = hub_folder(name, revision)
     if is_adapter(downloaded):
         return Source(_merged(downloaded), name, downloaded.name)
     _check_folder(downloaded)
@@ -110,23 +111,6 @@ def _merge(adapter: Adapter, base: Source, config: Any, target: Path) -> None:
         raise ModelError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _download(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = ["*.safetensors", "*.json", "*.txt", "*.model"]
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except LocalEntryNotFoundError as error:
-        raise ModelError(
-            f"{name} is not a folder, and the hub cannot be reached or is switched off "
-            "(HF_HUB_OFFLINE); give the path of a model folder"
-        ) from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{name} is not a folder and not a model on the hub: {reason}") from error
 
 
 def _check_folder(folder: Path) -> None:

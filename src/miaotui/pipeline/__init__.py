@@ -10,7 +10,8 @@ from miaotui.hardware import probe
 from miaotui.measure.result import OptimizationResult
 from miaotui.pipeline.deliver import deliver
 from miaotui.pipeline.foreseen import foreseen
-from miaotui.pipeline.options import SMALLEST_FOR_SURGERY, OptimizeOptions, RowsOptions
+from miaotui.pipeline.inputs import OnRead, unheard
+from miaotui.pipeline.options import OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import Prepared, nothing_left_of_a_refusal, prepare
 from miaotui.pipeline.recipes import given_recipe, measure_recipe
 from miaotui.process import process_as_found
@@ -29,22 +30,24 @@ __all__ = ["OptimizeOptions", "RowsOptions", "optimize"]
 
 
 @process_as_found()
-def optimize(options: OptimizeOptions, watch: Watch = silent) -> OptimizationResult:
+def optimize(
+    options: OptimizeOptions, watch: Watch = silent, on_read: OnRead = unheard
+) -> OptimizationResult:
     """Chooses, quantizes, compresses, puts in front and evaluates until the budget ends; writes the
     bundle to `options.out` and returns what it found. Interrupted, the same call goes on. The
     process is left as it was found."""
     check_out(options.out)
     with nothing_left_of_a_refusal(options):
-        return _optimize(options, watch)
+        return _optimize(options, watch, on_read)
 
 
-def _optimize(options: OptimizeOptions, listener: Watch) -> OptimizationResult:
+def _optimize(options: OptimizeOptions, listener: Watch, on_read: OnRead) -> OptimizationResult:
     began = time.monotonic() if options.began is None else options.began
     clock = Clock(options.budget.time_budget_s, began)
     watch = TimedWatch(clock, listener)
     engines = usable_engines(probe(), options.engines)
     recipe = None if options.recipe is None else given_recipe(options.recipe, engines)
-    job = prepare(options)
+    job = prepare(options, on_read)
     for line in foreseen(job.splits, job.context.judge, options.budget):
         watch(News("loading", "", "", clock.left_s, line))
     if recipe is not None:
@@ -71,17 +74,11 @@ def _search(
     state = SearchState(job.context, options.budget, store, clock, watch)
     original = choose(state, engines)
     runtime = quantize(state, original)
-    if _may_shrink(options, job):
+    if options.why_whole(job.context.model, len(job.splits.test)) is None:
         small = compress(state, runtime)
         if small is not None:
             cascades(state, small)
     return settled(state, original)
-
-
-def _may_shrink(options: OptimizeOptions, job: Prepared) -> bool:
-    enough = len(job.splits.test) >= SMALLEST_FOR_SURGERY
-    asked = not options.keep_shapes and options.budget.max_drop > 0
-    return asked and enough and job.context.model.can_shrink
 
 
 def _evaluate(

@@ -75,7 +75,14 @@ def _counts(
     if memory.exists():
         remembered: dict[str, int] = json.loads(memory.read_text(encoding="utf-8"))
         return remembered
-    speed = _rows_per_s(splits.selection, session, task)
+    counts = affordable_counts(splits, rows_per_s(splits.selection, session, task), budget_s)
+    write_json(memory, counts)
+    return counts
+
+
+def affordable_counts(splits: DataSplits, speed: float, budget_s: float) -> dict[str, int]:
+    """Rows of each split that an original of so many rows/s can answer; where that is too few to
+    judge anything a BudgetError."""
     counts = {
         name: min(len(getattr(splits, name)), max(s.fewest, int(s.of_budget * budget_s * speed)))
         for name, s in _SHARES.items()
@@ -86,11 +93,11 @@ def _counts(
             f"the original answers {speed:.1f} rows/s here, so that to judge anything takes "
             f"{needed_s:.0f} s; give a --time-budget of at least {needed_s / _JUDGED_SHARE:.0f}s"
         )
-    write_json(memory, counts)
     return counts
 
 
-def _rows_per_s(rows: Rows, session: RowRunner, task: Task) -> float:
+def rows_per_s(rows: Rows, session: RowRunner, task: Task) -> float:
+    """How fast the first few rows are answered."""
     encoded = task.encode(rows.texts[:_SAMPLE])
     session.run(encoded.select(range(min(8, len(encoded)))))
     began = time.perf_counter()

@@ -27,10 +27,12 @@ from miaotui.models.load import (
     task_of,
 )
 from miaotui.models.model import Model
+from miaotui.pipeline.inputs import OnRead, unheard
 from miaotui.process import process_as_found
 from miaotui.tasks import DEFAULT_TASK, TASKS, Task, task_named
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.outputs import Targets
+from miaotui.tasks.rows_read import RowsRead, rows_read
 from miaotui.training.settings import FineTuning
 from miaotui.training.trainer import fine_tune
 
@@ -53,6 +55,7 @@ class FineTuned:
     splits: dict[str, int]
     steps: int
     notes: tuple[str, ...] = ()
+    read: RowsRead | None = None
 
 
 @process_as_found()
@@ -65,6 +68,7 @@ def finetune(  # noqa: PLR0913  (a verb's settings)
     revision: str | None = None,
     task: str | None = None,
     on_progress: StepProgress | None = None,
+    on_read: OnRead = unheard,
 ) -> FineTuned:
     """Trains on training rows only; selection and test rows are never looked at. Without a `task`,
     it is the model's or the one that the rows are of."""
@@ -76,6 +80,8 @@ def finetune(  # noqa: PLR0913  (a verb's settings)
     kind = _task(source, config, data, task)
     rows = kind.read_rows(data, columns or Columns())
     own = kind.of_rows(load_tokenizer(source, config), rows, longest_row(source, config))
+    read = rows_read(own, rows)
+    on_read(read)
     own.check_trainable(rows)
     splits = splits_with(rows, seed=settings.seed)
     module, family, started = _start(source, config, own, settings.seed)
@@ -91,7 +97,7 @@ def finetune(  # noqa: PLR0913  (a verb's settings)
     shutil.rmtree(out.with_name(f".{out.name}.training"), ignore_errors=True)
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "selection", "test")}
     metric, validation = _validate(recovered.model, splits)
-    return FineTuned(out, metric, validation, sizes, recovered.steps, rows.notes)
+    return FineTuned(out, metric, validation, sizes, recovered.steps, rows.notes, read)
 
 
 def _task(source: Source, config: Any, data: Path, asked: str | None) -> type[Task]:

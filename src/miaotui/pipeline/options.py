@@ -5,6 +5,7 @@ from pathlib import Path
 
 from miaotui.budget import Budget
 from miaotui.data.rows import Columns
+from miaotui.models.model import Model
 
 SMALLEST_FOR_SURGERY = 300
 """With fewer test rows no loss of a point could be seen: nothing is removed."""
@@ -50,3 +51,13 @@ class OptimizeOptions:
     def work(self) -> Path:
         """Where trials are kept until the bundle is written, so that an interrupted run goes on."""
         return self.out.absolute().parent / f".{self.out.name}.work"
+
+    def why_whole(self, model: Model, test_rows: int) -> str | None:
+        """Why nothing of the model is removed; None where it may be."""
+        if self.keep_shapes:
+            return "--keep-shapes"
+        if self.budget.max_drop == 0:
+            return "--max-drop 0% allows equal answers only"
+        if test_rows < SMALLEST_FOR_SURGERY:
+            return f"{test_rows} test rows are too few, under {SMALLEST_FOR_SURGERY}"
+        return None if model.can_shrink else f"{model.family} has no adapter"

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from miaotui.data.held_out import splits_with
 from miaotui.data.rows import Rows
-from miaotui.data.saved_splits import load_splits
 from miaotui.data.split import DataSplits
-from miaotui.data.unlabelled import Unlabelled, distinct
 from miaotui.engines import REFERENCE
 from miaotui.engines.base import RowRunner
 from miaotui.errors import (
@@ -24,18 +21,19 @@ from miaotui.errors import (
     OutputError,
     RecipeError,
 )
-from miaotui.hardware import Machine, environment_fingerprint, limit_cores, probe
-from miaotui.measure.judge import OutputsJudge, Split, judge_for
+from miaotui.hardware import environment_fingerprint
+from miaotui.measure.judge import Split
 from miaotui.models.latency_table import LatencyTable
-from miaotui.models.load import Source, find_model, load_model
-from miaotui.models.model import Calibration, Model
+from miaotui.models.load import Source
+from miaotui.models.model import Calibration
 from miaotui.pipeline.affordable import affordable_splits
+from miaotui.pipeline.inputs import Inputs, OnRead, calibration, read_inputs, unheard
 from miaotui.pipeline.options import SMALLEST_FOR_SURGERY, OptimizeOptions
 from miaotui.search.build import build_and_open
 from miaotui.search.context import Context
-from miaotui.tasks import Task, task_named
 from miaotui.tasks.base import EncodedRows, joined
 from miaotui.tasks.outputs import one_a_row
+from miaotui.tasks.rows_read import RowsRead
 from miaotui.version import __version__
 
 _WARN_GAP = 0.03
@@ -51,6 +49,7 @@ class Prepared:
     context: Context
     splits: DataSplits
     notes: tuple[str, ...]
+    read: tuple[RowsRead, ...] = ()
 
     def with_latency(self, table: LatencyTable | None) -> "Prepared":
         return replace(self, context=self.context.with_latency(table))
@@ -61,61 +60,27 @@ class Prepared:
             return self.context.judge.split(self.splits.test, session)
 
 
-def prepare(options: OptimizeOptions) -> Prepared:
+def prepare(options: OptimizeOptions, on_read: OnRead = unheard) -> Prepared:
     """Everything that can be wrong with the input is found here, before anything is written."""
-    machine = probe()
-    source = find_model(options.model, options.revision)
-    asked = None if options.task is None else task_named(options.task)
-    model = load_model(source, asked)
-    _check_task(model.task, asked)
-    rows = model.task.read_rows(options.rows.data, options.rows.columns)
-    model.task.check_trainable(rows)
-    metric, why = model.task.metric_for(rows)
-    each_class = options.budget.max_class_drop is not None
-    judge = judge_for(model.task, options.metric or metric.name, each_class)
-    _calibration(rows, model.task)
-    cores = options.cores or machine.cores
-    if cores != machine.cores:
-        limit_cores(cores)
-    saved = load_splits(source.folder)
-    splits = splits_with(
-        rows,
-        _optional(options.rows.selection, model.task, options),
-        _optional(options.rows.test, model.task, options),
-        seed=options.rows.seed,
-        saved=saved,
-    )
-    unlabelled = _unlabelled(model.task, options, splits)
-    bare = _context(options, model, splits, machine, cores, judge, unlabelled)
+    inputs = read_inputs(options, on_read)
+    splits = inputs.splits
+    bare = bare_context(inputs, _unlabelled_rows(inputs), options, _work_folder(options))
     with _original(bare) as session:
         memory = bare.work / f"rows-{bare.fingerprint}.json"
         budget_s, seed = options.budget.time_budget_s, options.rows.seed
-        splits, cut = affordable_splits(splits, session, model.task, budget_s, seed, memory)
+        splits, cut = affordable_splits(splits, session, bare.model.task, budget_s, seed, memory)
         context = _with_rows(bare, splits, session)
         searches = options.recipe is None and not options.keep_shapes
-        notes = _notes(splits, saved is not None, unlabelled, context, session, searches)
-    told = () if why is None or options.metric else (why,)
-    return Prepared(source, context, splits, (*told, *rows.notes, *cut, *notes))
+        notes = _notes(splits, inputs, context, session, searches)
+    told = (*inputs.notes, *inputs.read[0].notes, *cut, *notes)
+    return Prepared(inputs.source, context, splits, told, inputs.read)
 
 
-def _check_task(task: Task, asked: type[Task] | None) -> None:
-    if asked is not None and task.name != asked.name:
-        raise ModelError(
-            f"the model was trained for {task.name}, not for {asked.name}; leave "
-            "--task out, or give another model"
-        )
-
-
-def _optional(path: Path | None, task: Task, options: OptimizeOptions) -> Rows | None:
-    return None if path is None else task.read_rows(path, options.rows.columns)
-
-
-def _unlabelled(task: Task, options: OptimizeOptions, splits: DataSplits) -> Unlabelled | None:
-    path = options.rows.unlabelled
-    if path is None:
+def _unlabelled_rows(inputs: Inputs) -> EncodedRows | None:
+    unlabelled = inputs.unlabelled
+    if unlabelled is None or not unlabelled.texts:
         return None
-    texts = task.read_rows(path, options.rows.columns, labelled=False).texts
-    return distinct(texts, splits.held_out_hashes)
+    return inputs.model.task.encode(unlabelled.texts[:_UNLABELLED_ROWS])
 
 
 def _work_folder(options: OptimizeOptions) -> Path:
@@ -143,32 +108,23 @@ def nothing_left_of_a_refusal(options: OptimizeOptions) -> Iterator[None]:
         raise
 
 
-def _context(  # noqa: PLR0913  (the one place where everything comes together)
-    options: OptimizeOptions,
-    model: Model,
-    splits: DataSplits,
-    machine: Machine,
-    cores: int,
-    judge: OutputsJudge,
-    unlabelled: Unlabelled | None,
+def bare_context(
+    inputs: Inputs, extra: EncodedRows | None, options: OptimizeOptions, work: Path
 ) -> Context:
-    """The context, its rows still to come."""
-    extra = None
-    if unlabelled is not None and unlabelled.texts:
-        extra = model.task.encode(unlabelled.texts[:_UNLABELLED_ROWS])
+    """The context, its rows still to come; `work` need not be there."""
     none = Calibration(joined([]), one_a_row(np.zeros(0)))
     return Context(
-        model=model,
-        machine=machine,
-        cores=cores,
-        judge=judge,
+        model=inputs.model,
+        machine=inputs.machine,
+        cores=inputs.cores,
+        judge=inputs.judge,
         train=none,
         validation=none,
         unlabelled=extra,
         selection=Split((), none.rows, none.targets, none.targets),
-        test_rows=len(splits.test),
-        work=_work_folder(options),
-        fingerprint=_fingerprint(options, model, splits, machine, cores, extra),
+        test_rows=len(inputs.splits.test),
+        work=work,
+        fingerprint=_fingerprint(inputs, extra, options),
         seed=options.rows.seed,
     )
 
@@ -177,21 +133,16 @@ def _with_rows(bare: Context, splits: DataSplits, session: RowRunner) -> Context
     task = bare.model.task
     return replace(
         bare,
-        train=_calibration(_shuffled(splits.train, bare.seed), task),
-        validation=_calibration(splits.validation, task),
+        train=calibration(shuffled(splits.train, bare.seed), task),
+        validation=calibration(splits.validation, task),
         selection=bare.judge.split(splits.selection, session),
         test_rows=len(splits.test),
     )
 
 
-def _shuffled(rows: Rows, seed: int) -> Rows:
+def shuffled(rows: Rows, seed: int) -> Rows:
     """Techniques look at the first rows, and a file may be sorted by label."""
     return rows.select(np.random.default_rng(seed).permutation(len(rows)).tolist())
-
-
-def _calibration(rows: Rows, task: Task) -> Calibration:
-    encoded = task.encode(rows.texts)
-    return Calibration(encoded, task.targets(rows, encoded))
 
 
 def _original(context: Context) -> RowRunner:
@@ -199,42 +150,29 @@ def _original(context: Context) -> RowRunner:
     return build_and_open(REFERENCE(), context.model, context, folder)
 
 
-def _fingerprint(
-    options: OptimizeOptions,
-    model: Model,
-    splits: DataSplits,
-    machine: Machine,
-    cores: int,
-    extra: EncodedRows | None,
-) -> str:
+def _fingerprint(inputs: Inputs, extra: EncodedRows | None, options: OptimizeOptions) -> str:
     """Of model, data, environment and this code: trials of another of these are not taken over."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.module.state_dict().items()):
+    for name, tensor in sorted(inputs.model.module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().contiguous().view(-1).numpy().tobytes())
+    splits = inputs.splits
     for rows in (splits.train, splits.validation, splits.selection, splits.test):
         digest.update(repr((rows.texts, rows.labels)).encode())
     if extra is not None:
         digest.update(extra.ids.tobytes() + extra.starts.tobytes())
-    environment = environment_fingerprint(machine)
-    each_class = options.budget.max_class_drop is not None
-    settings = (
-        f"{options.rows.seed} {environment}{cores}{options.metric} {each_class} {__version__}"
-    )
+    environment = environment_fingerprint(inputs.machine)
+    asked = f"{options.metric} {options.budget.max_class_drop is not None}"
+    settings = f"{options.rows.seed} {environment}{inputs.cores}{asked} {__version__}"
     digest.update(settings.encode())
     return digest.hexdigest()[:12]
 
 
 def _notes(
-    splits: DataSplits,
-    known: bool,
-    unlabelled: Unlabelled | None,
-    context: Context,
-    session: RowRunner,
-    searches: bool,
+    splits: DataSplits, inputs: Inputs, context: Context, session: RowRunner, searches: bool
 ) -> tuple[str, ...]:
-    notes = []
-    if not known:
+    notes, unlabelled = [], inputs.unlabelled
+    if not inputs.knows_splits:
         notes.append(
             "the model came without splits.json, so its rows may have been trained on: the "
             "original's quality may be overstated"

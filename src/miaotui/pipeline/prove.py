@@ -12,7 +12,8 @@ from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_int
 from miaotui.models.load import SHAPE_FILE, Source, load_config, load_transformers, padded_model
 from miaotui.predictor import Predictor
 from miaotui.rivals import RIVALS, StockModel
-from miaotui.rivals.opening import OpenRival, OpenRivals, open_rivals
+from miaotui.rivals.opening import OpenRival, OpenRivals, open_rivals, opening_seconds
+from miaotui.search.candidates import MOST_FROZEN
 from miaotui.search.clock import Clock, News, Watch
 from miaotui.search.context import Context
 
@@ -45,6 +46,17 @@ class Proof:
     """Whether rounds were shorter than two seconds, for want of time."""
     partly_judged: Mapping[str, int] = field(default_factory=dict)
     """How many test rows a rival answered that was too slow for all."""
+
+
+@dataclass(frozen=True)
+class ProofTime:
+    """Seconds of the acceptance test, of opening the rivals, and what is left to measure; `full`:
+    enough for rounds of two seconds and for every call that a p99 rests on."""
+
+    acceptance_s: float
+    rivals_s: float
+    measuring_s: float
+    full: bool
 
 
 def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
@@ -98,6 +110,17 @@ def prove(  # noqa: PLR0913  (what is compared, on what, under which clock)
         is_short=plan is not _FULL,
         partly_judged={name: rows for name, rows in judged.items() if rows < len(test)},
     )
+
+
+def proof_time(budget_s: float, test_rows: int, rows_per_s: float) -> ProofTime:
+    """Where nothing is faster than the original, which answers so many rows/s."""
+    clock = Clock(budget_s)
+    acceptance_s = (1 + MOST_FROZEN) * test_rows / rows_per_s
+    judged_s = min(test_rows, max(_JUDGED_S * rows_per_s, _LEAST_JUDGED)) / rows_per_s
+    rivals_s = len(RIVALS) * (opening_seconds(rows_per_s) + judged_s)
+    spared_s = _SPARED_SHARE * budget_s
+    left_s = max(budget_s - clock.search_s - acceptance_s - rivals_s - spared_s, _LEAST_S)
+    return ProofTime(acceptance_s, rivals_s, left_s, left_s >= _SHORTEST_FULL_S)
 
 
 def _rivals(

@@ -27,6 +27,9 @@ def given_recipe(path: Path, engines: Sequence[str]) -> Recipe:
             raise EngineUnavailable(
                 f"the recipe asks for {stage.engine.name}; engines here: {', '.join(engines)}"
             )
+        reason = stage.engine.refusal()
+        if reason is not None:
+            raise EngineUnavailable(f"the recipe cannot run here: {reason}")
     return recipe
 
 

@@ -70,6 +70,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
             command=options.command or None,
             environment=asdict(prepared.context.machine) | {"cores_used": prepared.context.cores},
             stage_seconds=dict(stage_seconds),
+            read=list(prepared.read),
             splits={
                 name: len(getattr(prepared.splits, name))
                 for name in ("train", "validation", "selection", "test")

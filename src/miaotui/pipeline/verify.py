@@ -8,12 +8,14 @@ import numpy as np
 from miaotui.bundle import Bundle, Golden, open_bundle, read_bundle
 from miaotui.cascade import Cascade
 from miaotui.data.columns import Columns
+from miaotui.data.rows import Rows
 from miaotui.hardware import limit_cores, probe
 from miaotui.measure.judge import judge_for
 from miaotui.pipeline.engine_speed import engine_speed
 from miaotui.predictor import Predictor
 from miaotui.process import process_as_found
 from miaotui.tasks.base import EncodedRows, encoded_rows
+from miaotui.tasks.rows_read import RowsRead, rows_read
 
 _ROUNDS = 10
 _ROUND_S = 1.0
@@ -34,6 +36,7 @@ class Verified:
     engine_rows_per_s_range: tuple[float, float]
     quality: float | None = None
     metric: str | None = None
+    read: RowsRead | None = None
 
 
 @process_as_found()
@@ -51,7 +54,9 @@ def verify(
         agreement, difference = _golden(predictor, bundle.golden)
         rows = _rows(bundle, predictor, seed)
         speed = engine_speed(predictor.session, rows, _ROUNDS, _ROUND_S, _CALLS)
-        quality = _quality(predictor, data, columns or Columns(), metric)
+        rows_given = None if data is None else predictor.task.read_rows(data, columns or Columns())
+        quality = None if rows_given is None else _quality(predictor, rows_given, metric)
+        read = None if rows_given is None else rows_read(predictor.task, rows_given)
     return Verified(
         bundle=str(folder),
         warnings=predictor.warnings,
@@ -62,6 +67,7 @@ def verify(
         card=card,
         quality=quality,
         metric=None if quality is None else metric,
+        read=read,
     )
 
 
@@ -94,11 +100,6 @@ def _rows_of(lengths: dict[str, int], predictor: Predictor, seed: int) -> Encode
     return predictor.task.readable(rows)
 
 
-def _quality(
-    predictor: Predictor, data: Path | None, columns: Columns, metric: str | None
-) -> float | None:
-    if data is None:
-        return None
+def _quality(predictor: Predictor, rows: Rows, metric: str | None) -> float:
     judge = judge_for(predictor.task, metric)
-    split = judge.split(predictor.task.read_rows(data, columns), predictor.session)
-    return judge.original_quality(split)
+    return judge.original_quality(judge.split(rows, predictor.session))

@@ -14,6 +14,9 @@ from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.task import Task
 
 _BATCHES = (8, 32, 128)
+_WARM_ROWS = 16
+_BUILDING_S = 2.0
+"""About what exporting or quantizing takes of a 22M-parameter model on two cores."""
 _CLEARLY_SLOWER = 1.05
 _MEMORY_SHARE = 0.5
 """Of what this process may use; when it holds that, no further rival is opened."""
@@ -89,6 +92,11 @@ def _open_(  # noqa: PLR0913  (as `open_rivals`)
     return None
 
 
+def opening_seconds(rows_per_s: float) -> float:
+    """What it takes to open one of that speed, with all batch sizes tried."""
+    return _BUILDING_S + len(_BATCHES) * (_WARM_ROWS + 2 * 2 * max(_BATCHES)) / rows_per_s
+
+
 def open_rival(rival: Rival, stock: StockModel, task: Task, rows: EncodedRows) -> OpenRival:
     """At the batch size that is fastest on `rows`; what its library raises is passed on."""
     return at_best_batch(rival, rival.runner(stock), task, rows)
@@ -112,7 +120,7 @@ def at_best_batch(rival: Rival, runner: Runner, task: Task, rows: EncodedRows) -
 
 
 def _seconds(session: Session, rows: EncodedRows) -> float:
-    session.run(rows.select(range(min(16, len(rows)))))
+    session.run(rows.select(range(min(_WARM_ROWS, len(rows)))))
     times = []
     for _ in range(2):
         began = time.perf_counter()

@@ -4,20 +4,20 @@ import json
 from dataclasses import replace
 from functools import partial
 
-from miaotui.budget import Objective
+from miaotui.budget import Budget, Objective
 from miaotui.recipe import Recipe
 from miaotui.search import planner
 from miaotui.search.cascades import in_front_of_untrained
-from miaotui.search.context import write_json
+from miaotui.search.context import Context, write_json
 from miaotui.search.latency import stored_table
 from miaotui.search.state import SearchState
 from miaotui.search.trials import Trial
 from miaotui.tasks.base import EncodedRows
 
 _LONGEST_TABLE_S = 60.0
-_SHORTEST_TABLE_S = 5.0
+SHORTEST_TABLE_S = 5.0
 _SHORTEST_RECOVERY_S, _SHORTEST_SHARE = 20.0, 0.04
-_FREE_OF_TRAINING_SHARE = 0.6
+FREE_OF_TRAINING_SHARE = 0.6
 _TEACHER_SHARE = 0.25
 _BF16_GAIN = 1.5
 _TINY_SHARE, _SHARES, _SHARES_AFTER_TINY = 0.17, (0.5, 0.6, 0.9), (0.5, 0.8)
@@ -29,8 +29,8 @@ def compress(state: SearchState, runtime: Recipe) -> Trial | None:
     if not runtime.engine.builds_fast:
         state.notes.append(f"nothing was pruned: {runtime.engine.name} takes long to time a block")
         return None
-    seconds = min(_LONGEST_TABLE_S, 0.1 * state.clock.budget_s, state.clock.search_left_s)
-    if seconds < _SHORTEST_TABLE_S:
+    seconds = min(table_seconds(state.budget), state.clock.search_left_s)
+    if seconds < SHORTEST_TABLE_S:
         state.notes.append("no time was left to prune: give a longer --time-budget")
         return None
     state.tell("latency table", "timing blocks")
@@ -38,7 +38,7 @@ def compress(state: SearchState, runtime: Recipe) -> Trial | None:
     state.latency, state.table_error = stored_table(state.context, runtime, one_by_one, seconds)
     state.context = state.context.with_latency(state.latency)
     for recipe in planner.training_free(state.context, runtime):
-        if state.has_time(_FREE_OF_TRAINING_SHARE):
+        if state.has_time(FREE_OF_TRAINING_SHARE):
             tried = state.try_("compression", recipe, "compressed")
             trial = state.timed_again_if_slower(tried, runtime)
             if state.is_expensive(trial):  # what is left of the time does more for a recovery
@@ -54,14 +54,12 @@ def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
     well, or once milder where it did not. The tiny model is returned."""
     seed, small = state.context.seed, None
     distil = partial(_distil, state, runtime)
-    if _wants_cascade(state):
+    if wants_cascade(state.context, state.budget):
         small = distil(planner.tiny(runtime, seed), _TINY_SHARE)
         if small is not None:
             in_front_of_untrained(state, small)
     shares = _SHARES if small is None else _SHARES_AFTER_TINY
-    start, milder = planner.pruned(runtime, 0.4, seed), planner.pruned(runtime, 0.6, seed)
-    if state.budget.ranks_by is Objective.LATENCY and len(state.context.model.encoder.layers) > 1:
-        start, milder = planner.halved(state.context, runtime, seed), start
+    start, milder = recoveries(state.context, runtime, state.budget)
     trial = distil(start, shares[0])
     if trial is None:
         return small
@@ -76,10 +74,23 @@ def _recover(state: SearchState, runtime: Recipe) -> Trial | None:
     return small
 
 
-def _wants_cascade(state: SearchState) -> bool:
-    layers = len(state.context.model.encoder.layers)
-    can = state.context.model.task.confidence is not None and layers > planner.TINY_LAYERS
-    return can and state.budget.ranks_by is Objective.THROUGHPUT
+def recoveries(context: Context, runtime: Recipe, budget: Budget) -> tuple[Recipe, Recipe]:
+    """What is distilled first, and the milder one for where that loses too much."""
+    start, milder = (planner.pruned(runtime, keep_time, context.seed) for keep_time in (0.4, 0.6))
+    if budget.ranks_by is Objective.LATENCY and len(context.model.encoder.layers) > 1:
+        return planner.halved(context, runtime, context.seed), start
+    return start, milder
+
+
+def table_seconds(budget: Budget) -> float:
+    """The most that timing blocks may take."""
+    return min(_LONGEST_TABLE_S, 0.1 * budget.time_budget_s)
+
+
+def wants_cascade(context: Context, budget: Budget) -> bool:
+    layers = len(context.model.encoder.layers)
+    can = context.model.task.confidence is not None and layers > planner.TINY_LAYERS
+    return can and budget.ranks_by is Objective.THROUGHPUT
 
 
 def _distil(state: SearchState, runtime: Recipe, recipe: Recipe, share: float) -> Trial | None:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
+from miaotui.budget import Budget, Objective
 from miaotui.errors import MiaotuiError, OutputError
 from miaotui.measure.statistics import CONFIDENCE, PairedLoss, PairedShares
 from miaotui.predictor import Predictor
@@ -26,6 +27,7 @@ _ONE_SIDED = NormalDist().inv_cdf(CONFIDENCE)
 _ROUNDS = 3
 _FEWEST_ROWS = 128
 _CALLS = 300
+_LONGEST_ROUND_S, _ROUND_SHARE = 0.6, 0.001
 
 
 class Measure(Protocol):
@@ -51,6 +53,22 @@ class Effort:
     round_s: float = 0.6
     calls_s: float = 3.0
     memory: bool = False
+
+    @classmethod
+    def within(cls, budget: Budget) -> Self:
+        """What a search with this budget affords."""
+        round_s = min(_LONGEST_ROUND_S, _ROUND_SHARE * budget.time_budget_s)
+        by_latency = budget.ranks_by is Objective.LATENCY
+        return cls(
+            round_s=round_s / 2 if by_latency else round_s,
+            calls_s=8 * round_s if by_latency else round_s,
+            memory=budget.max_memory_bytes is not None,
+        )
+
+    def seconds(self, rows: int, rows_per_s: float) -> float:
+        """What a trial takes at that speed, beside building it, with so many selection rows."""
+        rounds_s = max(_ROUNDS * self.round_s, _FEWEST_ROWS / rows_per_s)
+        return (rows + _FEWEST_ROWS) / rows_per_s + rounds_s + self.calls_s
 
 
 def evaluate(  # noqa: PLR0913  (a recipe, and all that bears on trying it)

@@ -14,7 +14,6 @@ from miaotui.search.sensitivity import Sensitivity
 from miaotui.search.side_by_side import are_timed_together, timed_together
 from miaotui.search.trials import Origin, Trial, TrialStore
 
-_LONGEST_ROUND_S, _ROUND_SHARE = 0.6, 0.001
 _EXPENSIVE_SHARE, _FAR_BEHIND = 0.02, 2.0
 _TOGETHER_SHARE, _SHORTEST_TOGETHER_S = 0.06, 6.0
 """Of the budget, for one timing side by side."""
@@ -44,13 +43,7 @@ class SearchState:
         def progress(line: str) -> None:
             self.tell(stage, line)
 
-        round_s = min(_LONGEST_ROUND_S, _ROUND_SHARE * self.budget.time_budget_s)
-        by_latency = self.budget.ranks_by is Objective.LATENCY
-        effort = Effort(
-            round_s=round_s / 2 if by_latency else round_s,
-            calls_s=8 * round_s if by_latency else round_s,
-            memory=self.budget.max_memory_bytes is not None,
-        )
+        effort = Effort.within(self.budget)
         trial = evaluate(recipe, origin, self.context, self.store, effort, seconds, progress)
         if trial.error:
             self.notes.append(f"{recipe.title}: {trial.error}")

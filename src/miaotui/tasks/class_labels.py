@@ -19,6 +19,9 @@ REGRESSION = "regression"
 REGRESSION_NAME = "score"
 _POSITION = re.compile(r"LABEL_(\d{1,9})", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
+_WHOLE = re.compile(r"([+-]?(?:0|[1-9]\d{0,8}))(?:\.0*)?", re.ASCII)
+"""Not "007", which is a code."""
+_TRUTH = {"false": 0, "true": 1}
 _LISTED = 5
 
 
@@ -68,9 +71,10 @@ def encode_labels(
 
     Single-label: int64 [rows], the index of each label. Multi-label: float32 [rows, labels] of
     zeros and ones. Regression: float32 [rows]. An integer means the name that reads so or, where
-    no name is a number, the position in `names`; a string means the name that equals it or, as
-    "LABEL_1", a position. Where all names are "LABEL_0", "LABEL_1"..., strings are placed by the
-    order of classes that their file declares (`Rows.label_order`). Unknown ones are a DataError.
+    no name is a number, the position in `names`; a string means the name that equals it, as
+    "LABEL_1" a position, as "1" or "1.0" what the integer means; of two classes "True" is 1. Where
+    all names are "LABEL_0", "LABEL_1"..., strings are placed by the order of classes that their
+    file declares (`Rows.label_order`). Unknown ones are a DataError.
     """
     if problem == REGRESSION:
         return _encode_values(labels)
@@ -132,12 +136,27 @@ def _are_positions(names: Sequence[str]) -> bool:
 def _position(label: Label, names: Sequence[str]) -> int | None:
     if str(label) in names:
         return list(names).index(str(label))
-    if isinstance(label, int):
-        index = None if any(_NUMBER.fullmatch(name) for name in names) else label
+    match, number = _POSITION.fullmatch(str(label)), _number(label, len(names))
+    if match:
+        index: int | None = int(match[1])
+    elif number is None:
+        return None
+    elif {name.casefold() for name in names} == set(_TRUTH):
+        index = next((i for i, name in enumerate(names) if _TRUTH[name.casefold()] == number), None)
+    elif str(number) in names:
+        index = list(names).index(str(number))
     else:
-        match = _POSITION.fullmatch(str(label))
-        index = int(match[1]) if match else None
+        index = None if any(_NUMBER.fullmatch(name) for name in names) else number
     return index if index is not None and 0 <= index < len(names) else None
+
+
+def _number(label: Label, num_names: int) -> int | None:
+    """The whole number that a label is or is written as; of two classes true is 1."""
+    text = str(label).casefold()
+    if text in _TRUTH and num_names == len(_TRUTH):
+        return _TRUTH[text]
+    match = _WHOLE.fullmatch(text)
+    return int(match[1]) if match else None
 
 
 def _listed(labels: Sequence[Label]) -> str:

@@ -86,7 +86,8 @@ def _from_columns(path: Path, labelled: bool) -> Rows:
     texts = tuple(join_words([line[0] for line in sentence]) for sentence in sentences)
     tags = [[line[-1] for line in sentence] for sentence in sentences]
     rows = _rows(path, texts, tags if labelled else None)
-    return replace(rows, notes=(*read.notes, *rows.notes))
+    columns = ("word", "tag") if labelled else ("word",)
+    return replace(rows, notes=(*read.notes, *rows.notes), columns=columns)
 
 
 def _sentences(text: str) -> Iterator[list[list[str]]]:
@@ -105,7 +106,7 @@ def _from_tokens(path: Path, table: Table, column: str, columns: Columns, labell
     cells = [_strings(cell, i, path, column) for i, cell in enumerate(table.column(column))]
     texts = tuple(join_words(words) for words in cells)
     if not labelled:
-        return _rows(path, texts, None)
+        return _read(_rows(path, texts, None), table, column)
     name = _named(table, columns.label, TAG_NAMES)
     if name is None:
         raise DataError(f"{path} has tokens but no tags; expected a column {', '.join(TAG_NAMES)}")
@@ -116,7 +117,7 @@ def _from_tokens(path: Path, table: Table, column: str, columns: Columns, labell
     ]
     if odd:
         raise DataError(f"{path}: tokens and tags differ in number in {listed_rows(odd)}")
-    return _rows(path, texts, tags)
+    return _read(_rows(path, texts, tags), table, column, name)
 
 
 def _strings(cell: object, index: int, path: Path, column: str) -> list[str]:
@@ -145,7 +146,8 @@ def _tags(
 def _from_spans(path: Path, table: Table, column: str, columns: Columns, labelled: bool) -> Rows:
     texts = [_text(cell, i, path, column) for i, cell in enumerate(table.column(column))]
     if not labelled:
-        return _rows(path, tuple(split_words(text) for text in texts), None)
+        rows = _rows(path, tuple(split_words(text) for text in texts), None)
+        return _read(rows, table, column)
     name = _named(table, columns.label, SPAN_NAMES)
     if name is None:
         raise DataError(f"{path} has no rows of entities; expected {_EXAMPLES}")
@@ -155,7 +157,7 @@ def _from_spans(path: Path, table: Table, column: str, columns: Columns, labelle
         row = _split_at(split_words(text), [edge for a, b, _ in spans for edge in (a, b)])
         words.append(row)
         tags.append(_tags_of(row, spans))
-    return _rows(path, tuple(words), tags)
+    return _read(_rows(path, tuple(words), tags), table, column, name)
 
 
 def _text(cell: object, index: int, path: Path, column: str) -> str:
@@ -220,6 +222,11 @@ def _named(
         if not lists or isinstance(first, list):
             return str(name)
     return None
+
+
+def _read(rows: Rows, table: Table, *columns: str) -> Rows:
+    """The rows with what the file's reader guessed, and the columns they are of."""
+    return replace(rows, notes=(*table.notes, *rows.notes), columns=columns)
 
 
 def _rows(path: Path, texts: tuple[Words, ...], tags: list[list[str]] | None) -> Rows:

@@ -15,6 +15,7 @@ from numpy import ndarray
 from tokenizers import Tokenizer
 
 from miaotui.data.columns import ANY_COLUMNS, Columns
+from miaotui.data.label_cells import Label
 from miaotui.data.rows import Rows
 from miaotui.tasks.base import EncodedRows, Text
 from miaotui.tasks.metrics import Metric
@@ -135,6 +136,10 @@ class Task(ABC):
     @abstractmethod
     def progress(self, outputs: Outputs, targets: Targets) -> float:
         """The number that early stopping watches; larger is better."""
+
+    def classes_of(self, label: Label) -> Sequence[str]:
+        """What a row's label adds to the counts of classes; nothing where there are no classes."""
+        return tuple(map(str, label)) if isinstance(label, tuple) else (str(label),)
 
     # --- judging
 

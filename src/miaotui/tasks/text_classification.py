@@ -13,7 +13,7 @@ from numpy import ndarray
 from tokenizers import Tokenizer
 
 from miaotui.data.columns import ANY_COLUMNS, Columns
-from miaotui.data.rows import Rows, load_rows
+from miaotui.data.rows import Label, Rows, load_rows
 from miaotui.errors import DataError
 from miaotui.tasks.base import EncodedRows, Text
 from miaotui.tasks.class_labels import (
@@ -175,6 +175,9 @@ class TextClassification(Task):
 
     def _chosen(self, scores: list[float]) -> tuple[str, ...]:
         return tuple(n for n, s in zip(self.labels, scores, strict=True) if s >= _EVEN)
+
+    def classes_of(self, label: Label) -> Sequence[str]:
+        return () if self.problem is Problem.REGRESSION else super().classes_of(label)
 
     def check_trainable(self, rows: Rows) -> None:
         """Too few, unlabelled or all alike are a DataError."""

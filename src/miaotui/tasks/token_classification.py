@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from miaotui.data.columns import ANY_COLUMNS, Columns
 from miaotui.data.inputs import Words
-from miaotui.data.rows import Rows
+from miaotui.data.rows import Label, Rows
 from miaotui.errors import DataError
 from miaotui.tasks.base import EncodedRows, Text
 from miaotui.tasks.class_labels import class_names
@@ -170,6 +170,11 @@ class TokenClassification(Task):
             name: Metric("entity_f1", partial(_counts_of_kind, self.tags, kind), micro_f1)
             for kind, name in enumerate(self.tags.kinds)
         }
+
+    def classes_of(self, label: Label) -> Sequence[str]:
+        """The types of its entities."""
+        tags = label if isinstance(label, tuple) else ()
+        return [kind for _, _, kind in read_spans([str(tag) for tag in tags])]
 
     def check_trainable(self, rows: Rows) -> None:
         if rows.labels is None:
