@@ -87,6 +87,15 @@ def parse_drop(text: str) -> float:
     return parse_share(text, "max-drop", "1% or 0.01")
 
 
+def parse_limit(max_drop: str | None, max_change: str | None) -> float:
+    """The limit of what may be lost: of quality (1% where nothing is said), or of the answers."""
+    if max_drop is not None and max_change is not None:
+        raise BudgetError("--max-drop judges by labels and --max-change without; give one of them")
+    if max_change is not None:
+        return parse_share(max_change, "max-change", "1% or 0.01")
+    return Budget.max_drop if max_drop is None else parse_drop(max_drop)
+
+
 def parse_share(text: str, option: str, example: str) -> float:
     """Reads "80%" or "0.8" as 0.8; anything else is a BudgetError that names the option."""
     stripped = text.strip()

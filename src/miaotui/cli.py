@@ -18,8 +18,8 @@ from miaotui.budget import (
     Objective,
     parse_bytes,
     parse_confidence,
-    parse_drop,
     parse_duration,
+    parse_limit,
     parse_share,
 )
 from miaotui.errors import BudgetError, MiaotuiError, first_fault
@@ -160,7 +160,12 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
     selection: Annotated[Path | None, typer.Option("--eval", help="rows to select on")] = None,
     test: Annotated[Path | None, typer.Option("--test", help="rows to test on")] = None,
     unlabelled: Annotated[Path | None, typer.Option(help="texts to distil on")] = None,
-    max_drop: Annotated[str, typer.Option(help="as 1% or 0.01, in the metric's units")] = "1%",
+    max_drop: Annotated[
+        str | None, typer.Option(help="as 1% (the default) or 0.01, in the metric's units")
+    ] = None,
+    max_change: Annotated[
+        str | None, typer.Option(help="as 1%: of the original's answers; needs no labels")
+    ] = None,
     task: TaskName = None,
     metric: str | None = None,
     objective: Objective = Objective.THROUGHPUT,
@@ -193,7 +198,7 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
     """Find the fastest measured configuration that keeps the limit; write it as a bundle."""
     began = time.monotonic()
     budget = Budget(
-        max_drop=parse_drop(max_drop),
+        max_drop=parse_limit(max_drop, max_change),
         objective=objective,
         time_budget_s=parse_duration(time_budget),
         target_p99_ms=parse_duration(target_p99, "ms") * 1e3 if target_p99 else None,
@@ -216,6 +221,7 @@ def optimize(  # noqa: PLR0913  (the contract of the main job)
         budget=budget,
         task=task,
         metric=metric,
+        by_agreement=max_change is not None,
         engines=tuple(name.strip() for name in engines.split(",")) if engines else None,
         cores=cores,
         keep_shapes=keep_shapes,

@@ -28,6 +28,10 @@ class DataError(MiaotuiError):
     """The rows cannot be used as they are."""
 
 
+class LabelsMissing(DataError):  # noqa: N818
+    """The rows have no labels, and labels are asked for."""
+
+
 class ModelError(MiaotuiError):
     """The model cannot be loaded, or an operation does not fit its family or shape."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from miaotui.errors import DataError
+from miaotui.errors import DataError, LabelsMissing
 
 PAIR_NAMES = (
     ("sentence1", "sentence2"),
@@ -138,7 +138,8 @@ def _only(candidates: Sequence[str], names: Sequence[str], what: str, source: st
 
 
 def _missing(names: Sequence[str], what: str, source: str) -> DataError:
-    return DataError(
+    kind = LabelsMissing if what == "label" else DataError
+    return kind(
         f"{source} has no {what} column of a usual name; name it with --{what}-column; "
         f"it has {_listed(names)}"
     )

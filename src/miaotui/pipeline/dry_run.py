@@ -7,6 +7,7 @@ from miaotui.bundle import check_out
 from miaotui.engines import ENGINES, REFERENCE
 from miaotui.measure.plan import Plan, PlannedStage, PlannedTime
 from miaotui.pipeline.affordable import affordable_counts, rows_per_s
+from miaotui.pipeline.foreseen import foreseen
 from miaotui.pipeline.inputs import Inputs, OnRead, calibration, read_inputs, unheard
 from miaotui.pipeline.options import OptimizeOptions
 from miaotui.pipeline.prepare import bare_context, shuffled
@@ -49,7 +50,7 @@ def dry_run(options: OptimizeOptions, on_read: OnRead = unheard) -> Plan:
         stages=_stages(inputs, engines, splits, options),
         rivals={rival.name: rival.unavailable(inputs.machine) for rival in RIVALS},
         time=_time(options, splits, speed, time.monotonic() - began),
-        notes=inputs.notes,
+        notes=(*inputs.notes, *foreseen(inputs.splits, inputs.judge, options.budget)),
     )
 
 

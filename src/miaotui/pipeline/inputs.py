@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miaotui.data.held_out import splits_with
+from miaotui.data.inputs import Text
 from miaotui.data.rows import Rows
 from miaotui.data.saved_splits import load_splits
 from miaotui.data.split import DataSplits
 from miaotui.data.unlabelled import Unlabelled, distinct
-from miaotui.errors import ModelError
+from miaotui.errors import BudgetError, LabelsMissing, ModelError
 from miaotui.hardware import Machine, limit_cores, probe
 from miaotui.measure.judge import OutputsJudge, judge_for
 from miaotui.models.load import Source, find_model, load_model
 from miaotui.models.model import Calibration, Model
 from miaotui.pipeline.options import OptimizeOptions
+from miaotui.pipeline.own_answers import METRIC, own_answers
 from miaotui.tasks import Task, task_named
 from miaotui.tasks.rows_read import RowsRead, rows_read
 
@@ -37,6 +39,8 @@ class Inputs:
     unlabelled: Unlabelled | None
     read: tuple[RowsRead, ...]
     notes: tuple[str, ...]
+    answered_rows: int | None = None
+    """Of the main file, where the original's answers stand in for labels."""
 
 
 def unheard(read: RowsRead) -> None:
@@ -52,33 +56,46 @@ def read_inputs(options: OptimizeOptions, on_read: OnRead = unheard) -> Inputs:
     _check_task(model.task, asked)
     given, read = options.rows, []
 
-    def rows_of(path: Path, labelled: bool = True) -> Rows:
-        rows = model.task.read_rows(path, given.columns, labelled)
-        encoded = calibration(rows, model.task).rows if path == given.data else None
+    cores = options.cores or machine.cores
+    if cores != machine.cores:
+        limit_cores(cores)
+    rest: list[Text] = []
+
+    def rows_of(path: Path, labelled: bool = not options.by_agreement) -> Rows:
+        try:
+            rows = model.task.read_rows(path, given.columns, labelled)
+        except LabelsMissing as error:
+            raise LabelsMissing(f"{error}; or give --max-change 1%, which needs none") from error
+        encoded = calibration(rows, model.task).rows if labelled and path == given.data else None
         read.append(rows_read(model.task, rows, encoded))
         on_read(read[-1])
         return rows
 
-    rows = rows_of(given.data)
+    def judged_rows(path: Path) -> Rows:
+        rows = rows_of(path)
+        if not options.by_agreement:
+            return rows
+        answered = own_answers(rows, model, cores, options)
+        rest.extend(answered.rest)
+        return answered.rows
+
+    rows = judged_rows(given.data)
     model.task.check_trainable(rows)
-    metric, why = model.task.metric_for(rows)
+    metric, why = _metric(options, model.task, rows)
     each_class = options.budget.max_class_drop is not None
-    judge = judge_for(model.task, options.metric or metric.name, each_class)
-    cores = options.cores or machine.cores
-    if cores != machine.cores:
-        limit_cores(cores)
+    judge = judge_for(model.task, metric, each_class)
     saved = load_splits(source.folder)
     splits = splits_with(
         rows,
-        None if given.selection is None else rows_of(given.selection),
-        None if given.test is None else rows_of(given.test),
+        None if given.selection is None else judged_rows(given.selection),
+        None if given.test is None else judged_rows(given.test),
         seed=given.seed,
         saved=saved,
     )
-    unlabelled = None
     if given.unlabelled is not None:
-        texts = rows_of(given.unlabelled, labelled=False).texts
-        unlabelled = distinct(texts, splits.held_out_hashes)
+        rest.extend(rows_of(given.unlabelled, labelled=False).texts)
+    asks_for_more = bool(rest) or given.unlabelled is not None
+    unlabelled = distinct(rest, splits.held_out_hashes) if asks_for_more else None
     return Inputs(
         source=source,
         machine=machine,
@@ -89,8 +106,22 @@ def read_inputs(options: OptimizeOptions, on_read: OnRead = unheard) -> Inputs:
         knows_splits=saved is not None,
         unlabelled=unlabelled,
         read=tuple(read),
-        notes=() if why is None or options.metric else (why,),
+        notes=() if why is None else (why,),
+        answered_rows=len(rows) if options.by_agreement else None,
     )
+
+
+def _metric(options: OptimizeOptions, task: Task, rows: Rows) -> tuple[str, str | None]:
+    """What is judged by, and why where nobody asked for it by name."""
+    if options.by_agreement:
+        if options.metric is not None:
+            raise BudgetError("--max-change judges by agreement alone; leave --metric out")
+        told = "judged by agreement with the original's own answers: no label was looked at"
+        return METRIC, told
+    if options.metric is not None:
+        return options.metric, None
+    metric, why = task.metric_for(rows)
+    return metric.name, why
 
 
 def calibration(rows: Rows, task: Task) -> Calibration:

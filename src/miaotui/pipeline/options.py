@@ -37,6 +37,8 @@ class OptimizeOptions:
     budget: Budget = field(default_factory=Budget)
     task: str | None = None
     metric: str | None = None
+    by_agreement: bool = False
+    """Whether the original's own answers stand in for labels."""
     engines: tuple[str, ...] | None = None
     cores: int | None = None
     keep_shapes: bool = False

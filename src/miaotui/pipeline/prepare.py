@@ -29,8 +29,9 @@ from miaotui.models.model import Calibration
 from miaotui.pipeline.affordable import affordable_splits
 from miaotui.pipeline.inputs import Inputs, OnRead, calibration, read_inputs, unheard
 from miaotui.pipeline.options import SMALLEST_FOR_SURGERY, OptimizeOptions
+from miaotui.pipeline.own_answers import COUNT_FILE
 from miaotui.search.build import build_and_open
-from miaotui.search.context import Context
+from miaotui.search.context import Context, write_json
 from miaotui.tasks.base import EncodedRows, joined
 from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.rows_read import RowsRead
@@ -65,6 +66,8 @@ def prepare(options: OptimizeOptions, on_read: OnRead = unheard) -> Prepared:
     inputs = read_inputs(options, on_read)
     splits = inputs.splits
     bare = bare_context(inputs, _unlabelled_rows(inputs), options, _work_folder(options))
+    if inputs.answered_rows is not None:
+        write_json(bare.work / COUNT_FILE, inputs.answered_rows)
     with _original(bare) as session:
         memory = bare.work / f"rows-{bare.fingerprint}.json"
         budget_s, seed = options.budget.time_budget_s, options.rows.seed
@@ -172,7 +175,7 @@ def _notes(
     splits: DataSplits, inputs: Inputs, context: Context, session: RowRunner, searches: bool
 ) -> tuple[str, ...]:
     notes, unlabelled = [], inputs.unlabelled
-    if not inputs.knows_splits:
+    if not inputs.knows_splits and inputs.answered_rows is None:
         notes.append(
             "the model came without splits.json, so its rows may have been trained on: the "
             "original's quality may be overstated"

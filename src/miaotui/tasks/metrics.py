@@ -37,6 +37,11 @@ def _right(outputs: Outputs, targets: Targets) -> Bool[ndarray, "rows 1"]:
     return right[:, None]
 
 
+def _all_labels_right(outputs: Outputs, targets: Targets) -> Bool[ndarray, "rows 1"]:
+    right: Bool[ndarray, " rows"] = (labels_on(outputs.values) == (targets.values >= 0.5)).all(1)
+    return right[:, None]
+
+
 def _share(right: Bool[ndarray, "rows 1"]) -> float:
     return float(right.mean())
 
@@ -143,5 +148,9 @@ ACCURACY = Metric("accuracy", _right, _share, is_share=True)
 MACRO_F1 = Metric("macro_f1", _label_hits, _macro_f1)
 MCC = Metric("mcc", _predicted_and_true, _mcc)
 F1 = Metric("f1", _positive_hits, _macro_f1)
+AGREEMENT = Metric("agreement", _right, _share, is_share=True)
+"""The same as accuracy, named for labels that are the original's own answers."""
+AGREEMENT_OF_LABELS = Metric("agreement", _all_labels_right, _share, is_share=True)
+AGREEMENT_OF_VALUES = Metric("agreement", _values, _spearman)
 SPEARMAN = Metric("spearman", _values, _spearman)
 PEARSON = Metric("pearson", _values, _pearson)

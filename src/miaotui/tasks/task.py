@@ -110,6 +110,10 @@ class Task(ABC):
         """The rows' labels as targets of `encode(rows.texts)`; unknown labels are a DataError."""
 
     @abstractmethod
+    def labels_of(self, rows: EncodedRows, outputs: Outputs) -> Sequence[Label]:
+        """What each input would be labelled if its answer were right."""
+
+    @abstractmethod
     def answers(
         self, texts: Sequence[Text], rows: EncodedRows, outputs: Outputs
     ) -> Sequence[Answer]:

@@ -146,6 +146,15 @@ class TextClassification(Task):
         labels = rows.labels or ()
         return one_a_row(encode_labels(labels, self.labels, self.problem, rows.label_order))
 
+    def labels_of(self, rows: EncodedRows, outputs: Outputs) -> list[Label]:
+        """Names, tuples of names, or values."""
+        answers = self.read(outputs.values)
+        if self.problem is Problem.REGRESSION:
+            return [answer.score for answer in answers]
+        if self.problem is Problem.MULTI_LABEL:
+            return [answer.labels for answer in answers]
+        return [answer.label for answer in answers]
+
     def answers(
         self, texts: Sequence[Text], rows: EncodedRows, outputs: Outputs
     ) -> list[LabelAnswer]:

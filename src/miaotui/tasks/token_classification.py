@@ -17,7 +17,7 @@ from miaotui.data.rows import Label, Rows
 from miaotui.errors import DataError
 from miaotui.tasks.base import EncodedRows, Text
 from miaotui.tasks.class_labels import class_names
-from miaotui.tasks.entities import Tags, labels_for, read_spans, scheme_of_rows
+from miaotui.tasks.entities import OUTSIDE, Tags, labels_for, read_spans, scheme_of_rows
 from miaotui.tasks.entity_rows import holds_entities, read_entity_rows
 from miaotui.tasks.metrics import Evidence, Metric
 from miaotui.tasks.outputs import Outputs, Targets
@@ -132,6 +132,19 @@ class TokenClassification(Task):
         of_text = np.repeat(firsts[:-1], whole.lengths)
         return Targets(flat[of_text + readouts.values[:, 1]], readouts.starts)
 
+    def labels_of(self, rows: EncodedRows, outputs: Outputs) -> list[Label]:
+        """The tags of each text's words, as the entities read from them are written."""
+        words = rows.readouts_or_all().merged(rows.input_starts)
+        merged = outputs.merged(rows.input_starts)
+        best = merged.values.argmax(axis=1) if len(merged.values) else np.zeros(0, dtype=np.int64)
+        tags: list[Label] = []
+        for a, b in zip(merged.starts[:-1], merged.starts[1:], strict=True):
+            row = [OUTSIDE] * (int(words.values[a:b, 1].max(initial=-1)) + 1)
+            for word, tag in zip(words.values[a:b, 1].tolist(), best[a:b].tolist(), strict=True):
+                row[word] = self.labels[tag]
+            tags.append(tuple(row))
+        return tags
+
     def answers(
         self, texts: Sequence[Text], rows: EncodedRows, outputs: Outputs
     ) -> list[EntityAnswer]:
@@ -161,6 +174,7 @@ class TokenClassification(Task):
         return (
             Metric("entity_f1", partial(entity_counts, self.tags), micro_f1),
             Metric("token_accuracy", _token_counts, _share_right),
+            Metric("agreement", _rows_right, _share, is_share=True),
         )
 
     @property
@@ -289,6 +303,17 @@ def _token_counts(outputs: Outputs, targets: Targets) -> Evidence:
     right = outputs.values.argmax(axis=1) == targets.values
     row, rows = _row_of(targets), len(targets)
     return np.stack([np.bincount(row[right], minlength=rows), targets.lengths], axis=1)
+
+
+def _rows_right(outputs: Outputs, targets: Targets) -> Bool[ndarray, "rows 1"]:
+    """Whether every word of a row is tagged right."""
+    counts = _token_counts(outputs, targets)
+    right: Bool[ndarray, "rows 1"] = (counts[:, 0] == counts[:, 1])[:, None]
+    return right
+
+
+def _share(right: Evidence) -> float:
+    return float(right.mean())
 
 
 def _share_right(counts: Evidence) -> float:

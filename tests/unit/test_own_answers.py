@@ -1,0 +1,117 @@
+"""`--max-change`: rows without labels, judged by how many of the original's answers change."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import tiny_job
+from miaotui.budget import Budget
+from miaotui.cli import app
+from miaotui.data.saved_splits import load_splits
+from miaotui.errors import BudgetError, DataError
+from miaotui.models.load import find_model, load_model
+from miaotui.pipeline.inputs import Inputs, read_inputs
+from miaotui.pipeline.options import OptimizeOptions, RowsOptions
+from miaotui.pipeline.own_answers import COUNT_FILE
+from miaotui.pipeline.prepare import prepare
+from miaotui.tasks.outputs import Outputs
+from tiny import TAGS, save_tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny("bert", tmp_path_factory.mktemp("tiny") / "model")
+
+
+def plain(folder: Path, count: int = 400) -> Path:
+    path = folder / "texts.txt"
+    path.write_text("\n".join(map(str, tiny_job.texts(count))), encoding="utf-8")
+    return path
+
+
+def options(model: Path, rows: Path, folder: Path, **more: object) -> OptimizeOptions:
+    asked = {"budget": Budget(time_budget_s=60), "by_agreement": True, **more}
+    return OptimizeOptions(str(model), RowsOptions(rows), folder / "fast", **asked)
+
+
+def whole(inputs: Inputs) -> dict[object, object]:
+    splits = inputs.splits
+    parts = (splits.train, splits.validation, splits.selection, splits.test)
+    return {
+        text: label for part in parts for text, label in zip(part.texts, part.labels, strict=True)
+    }
+
+
+def test_the_original_agrees_with_itself_and_another_loses_what_it_changes(
+    model: Path, tmp_path: Path
+) -> None:
+    job = prepare(options(model, plain(tmp_path), tmp_path))
+    judge, test = job.context.judge, job.test()
+    assert judge.metric == "agreement"
+    assert judge.original_quality(test) == 1.0
+    changed = np.array(test.original.values, copy=True)
+    changed[:7] = changed[:7, ::-1]
+    report = judge.compare(Outputs(changed, test.original.starts), test)
+    assert report.drop == pytest.approx(7 / len(test))
+    assert report.agreement == pytest.approx(1 - 7 / len(test))
+    assert any("no label was looked at" in note for note in job.notes)
+
+
+def test_labels_that_are_there_are_not_looked_at(model: Path, tmp_path: Path) -> None:
+    rows = tiny_job.write_rows(tmp_path / "rows.csv", model, 300)
+    scrambled = tmp_path / "scrambled.csv"
+    lines = rows.read_text(encoding="utf-8").splitlines()
+    scrambled.write_text(
+        "\n".join([lines[0], *(f"{line.rsplit(',', 1)[0]},nonsense" for line in lines[1:])]),
+        encoding="utf-8",
+    )
+    right = whole(read_inputs(options(model, rows, tmp_path)))
+    assert whole(read_inputs(options(model, scrambled, tmp_path))) == right
+
+
+def test_a_run_that_goes_on_has_as_many_rows_answered_as_before(
+    model: Path, tmp_path: Path
+) -> None:
+    """The rest of the texts may be distilled on."""
+    asked = options(model, plain(tmp_path), tmp_path)
+    asked.work.mkdir()
+    (asked.work / COUNT_FILE).write_text("250", encoding="utf-8")
+    inputs = read_inputs(asked)
+    assert len(whole(inputs)) == inputs.answered_rows == 250
+    assert inputs.unlabelled is not None
+    assert len(inputs.unlabelled) == 150
+    assert not set(inputs.unlabelled.texts) & set(whole(inputs))
+
+
+def test_a_tagger_changes_a_text_when_one_tag_changes(tmp_path: Path) -> None:
+    tagger = save_tiny("bert", tmp_path / "tagger", tags=TAGS)
+    job = prepare(options(tagger, plain(tmp_path), tmp_path))
+    judge, test = job.context.judge, job.test()
+    assert judge.original_quality(test) == 1.0
+    changed = np.array(test.original.values, copy=True)
+    changed[0] = np.roll(changed[0], 1)
+    assert judge.compare(Outputs(changed, test.original.starts), test).drop == 1 / len(test)
+
+
+def test_what_may_be_lost_is_said_in_one_way(model: Path, tmp_path: Path) -> None:
+    rows = plain(tmp_path)
+    given = ["optimize", str(model), "--data", str(rows), "--out", str(tmp_path / "fast")]
+    both = CliRunner().invoke(app, [*given, "--max-drop", "1%", "--max-change", "1%"])
+    assert both.exit_code == 2
+    assert "give one of them" in both.stderr
+    none = CliRunner().invoke(app, given)
+    assert none.exit_code == 2
+    assert "--max-change" in none.stderr
+    with pytest.raises(BudgetError, match="by agreement alone"):
+        read_inputs(options(model, rows, tmp_path, metric="macro_f1"))
+
+
+def test_one_answer_to_everything_is_refused(model: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "same.txt"
+    rows.write_text("\n".join(["good film"] * 80), encoding="utf-8")
+    with pytest.raises(DataError, match="only one class"):
+        read_inputs(options(model, rows, tmp_path))
+    assert load_splits(model) is None
+    assert load_model(find_model(str(model))).task.labels
