@@ -28,6 +28,10 @@ class DataError(MiaotuiError):
     """The rows cannot be used as they are."""
 
 
+class LabelsMissing(DataError):  # noqa: N818  (the name reads as the sentence it is)
+    """The rows can be read, and have no labels."""
+
+
 class ModelError(MiaotuiError):
     """The model cannot be loaded, or an operation does not fit its family or shape."""
 

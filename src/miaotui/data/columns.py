@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from miaotui.errors import DataError
+from miaotui.errors import DataError, LabelsMissing
 
 PAIR_NAMES = (
     ("sentence1", "sentence2"),
@@ -68,7 +68,8 @@ class FoundColumns:
 def find_columns(
     names: Sequence[str], wanted: Columns, labelled: bool, source: str
 ) -> FoundColumns:
-    """Picks the columns among `names`; what is missing or ambiguous is a DataError."""
+    """Picks the columns among `names`; what is missing or ambiguous is a DataError, a label that
+    nobody named a LabelsMissing."""
     for option, name in (("text", wanted.text), ("pair", wanted.pair), ("label", wanted.label)):
         if name is not None and name not in names and (labelled or option != "label"):
             raise DataError(
@@ -93,7 +94,7 @@ def _label_column(names: Sequence[str], wanted: Columns, source: str) -> str:
         candidates = _named(names, group, taken)
         if candidates:
             return _only(candidates, names, "label", source)
-    raise _missing(names, "label", source)
+    raise LabelsMissing(str(_missing(names, "label", source)))
 
 
 def _text_columns(names: Sequence[str], wanted: Columns, source: str) -> tuple[str, str | None]:

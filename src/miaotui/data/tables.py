@@ -6,7 +6,7 @@ from pathlib import Path
 from miaotui.data.file_text import COMPRESSIONS, file_kind
 from miaotui.data.table import Table
 from miaotui.data.text_files import TEXT_READERS, read_plain_text
-from miaotui.errors import DataError
+from miaotui.errors import DataError, LabelsMissing
 
 FORMATS = (
     ".csv, .tsv, .jsonl, .ndjson, .json (also .gz or .zst), .parquet, .arrow or a folder saved by "
@@ -39,7 +39,7 @@ def _reader(path: Path, plain_text: bool) -> Callable[[Path], Table]:
 
         return arrow_files.read_parquet if extension == ".parquet" else arrow_files.read_arrow
     if extension == ".txt" and not plain_text:
-        raise DataError(f"{path}: a .txt file has no labels; give {FORMATS}")
+        raise LabelsMissing(f"{path}: a .txt file has no labels; give {FORMATS}")
     if extension == ".txt":
         return read_plain_text
     if extension not in TEXT_READERS:
