@@ -12,22 +12,17 @@ from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from miaotui.cascade import open_stages, read_stages
-from miaotui.engines import ENGINES, engine_adapter
+from miaotui.cascade import Part, open_parts, parts_of
+from miaotui.engines import engine_adapter
 from miaotui.engines.base import RowRunner
-from miaotui.errors import (
-    BundleError,
-    EngineUnavailable,
-    ModelError,
-    OutputError,
-)
+from miaotui.errors import BundleError, ModelError, OutputError, first_line
+from miaotui.fallback import placed
+from miaotui.golden import Golden, read_golden
 from miaotui.hardware import Machine, computes_bf16, probe
+from miaotui.host import Made, Placed, read_choice
 from miaotui.predictor import Predictor
 from miaotui.process import process_as_found
-from miaotui.tasks.base import EncodedRows, rows_from_arrays, rows_to_arrays
-from miaotui.tasks.outputs import Outputs
 from miaotui.tasks.saved import open_task
 from miaotui.tasks.task import Task
 
@@ -36,15 +31,6 @@ FORMAT = 3
 rows their readouts; 2 can still be read."""
 _OLDEST = 2
 MANIFEST_FILE = "manifest.json"
-GOLDEN_FILE = "golden.safetensors"
-
-
-@dataclass(frozen=True)
-class Golden:
-    """Rows with the outputs they got where the bundle was made."""
-
-    rows: EncodedRows
-    outputs: Outputs
 
 
 @dataclass(frozen=True)
@@ -56,8 +42,7 @@ class Bundle:
 
     @property
     def golden(self) -> Golden | None:
-        path = self.folder / GOLDEN_FILE
-        return _read_golden(path) if path.exists() else None
+        return read_golden(self.folder)
 
     def outside(self, path: Path) -> Path:
         """The path itself; one inside the bundle, which then could not be opened, is refused."""
@@ -68,8 +53,25 @@ class Bundle:
             )
         return path
 
-    def differences(self, machine: Machine) -> list[str]:
-        """What here is not as where it was measured: another instruction set or engine version."""
+    def made(self, task: Task) -> Made:
+        """What it runs as where nothing is missing; strange settings are a BundleError."""
+        try:
+            engine = engine_adapter.validate_python(self.manifest["engine"])
+        except ValidationError as error:
+            raise BundleError(f"{self.folder}: {str(error).splitlines()[0]}") from error
+        parts, stages = parts_of(engine, self.folder)
+        return Made(self.folder, self.manifest["digest"], parts, stages, task, self.golden)
+
+    def usual_cores(self, machine: Machine) -> int:
+        """Those that it runs on where nobody says: what it was tuned for on the machine, else what
+        it was made for."""
+        tuned = read_choice(self.made(open_task(self.folder)), machine)
+        wanted = self.manifest["environment"]["cores"] if tuned is None else tuned.cores
+        return min(int(wanted or self.manifest["environment"]["cores"]), machine.cores)
+
+    def differences(self, machine: Machine, parts: Sequence[Part]) -> list[str]:
+        """What here is not as where it was measured: another instruction set, or another version of
+        the engine of one of the parts."""
         made = self.manifest["environment"]
         differences = []
         if made["instruction_set"] != machine.instruction_set:
@@ -81,9 +83,7 @@ class Bundle:
             differences.append(
                 f"made where bf16 is {'not ' * machine.computes_bf16}multiplied; {told}"
             )
-        stages = read_stages(self.folder)
-        engines = [stage.engine.name for stage in (stages.stages if stages else ())]
-        packages = [ENGINES[name].package for name in (self.manifest["engine"]["name"], *engines)]
+        packages = [part.engine.package for part in parts]
         named = [name for package in packages for name in (package, f"{package}-gpu")]
         for name in dict.fromkeys([*named, "tokenizers"]):
             then, now = made["versions"].get(name), machine.versions.get(name)
@@ -226,42 +226,57 @@ def _refuse_others(root: Path, listed: set[str]) -> None:
 
 class BundlePredictor(Predictor):
     """A bundle's predictor. A copy of it in another process (pickled by Dask, Ray, Spark, a process
-    pool) opens the bundle there, by `reopen`: the arguments of `load`."""
+    pool) opens the bundle there, by `reopen`: the arguments of `load`. `runs_on` names its
+    engines."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (a predictor's, and where they come from)
         self,
         task: Task,
         session: RowRunner,
         warnings: Sequence[str],
+        runs_on: str,
         reopen: tuple[str, int | None, bool],
     ) -> None:
         super().__init__(task, session, warnings)
+        self.runs_on = runs_on
         self._reopen = reopen
 
     def __reduce__(self) -> tuple[Any, ...]:
         return load, self._reopen
 
 
-def open_bundle(bundle: Bundle, cores: int | None = None, detailed: bool = False) -> Predictor:
-    """The predictor of a checked bundle, on at most the cores it was made for or those given.
-    `detailed` answers leave nothing out."""
-    machine = probe()
+def open_bundle(
+    bundle: Bundle,
+    cores: int | None = None,
+    detailed: bool = False,
+    machine: Machine | None = None,
+) -> BundlePredictor:
+    """The predictor of a checked bundle, on at most the cores it was made or tuned for, or those
+    given. `detailed` answers leave nothing out. `machine` is what it is to run on, this one as
+    probed for None: where that cannot run it as it was made, see `fallback`."""
+    machine = machine or probe()
     try:
-        engine = engine_adapter.validate_python(bundle.manifest["engine"])
         task = open_task(bundle.folder)
-    except (ValidationError, ModelError) as error:
-        raise BundleError(f"{bundle.folder}: {str(error).splitlines()[0]}") from error
-    stages = read_stages(bundle.folder)
-    for used in (engine, *(stage.engine for stage in (stages.stages if stages else ()))):
-        reason = used.unavailable(machine)
-        if reason is not None:
-            raise EngineUnavailable(f"{bundle.folder} runs on {used.name}: {reason}; install it")
-    usable = min(cores or bundle.manifest["environment"]["cores"], machine.cores)
+    except ModelError as error:
+        raise BundleError(f"{bundle.folder}: {first_line(error)}") from error
+    made = bundle.made(task)
+    here = placed(made, machine, machine.cores)
+    usable = min(cores or here.cores or bundle.manifest["environment"]["cores"], machine.cores)
     longest = min(longest_row(bundle.manifest), task.max_tokens)
-    session = open_stages(engine, bundle.folder, usable).warmed_up(longest)
+    session = open_parts(here.parts, made.stages, usable).warmed_up(longest)
     shown = task.detailed() if detailed else task
     reopen = (str(bundle.folder.absolute()), cores, detailed)
-    return BundlePredictor(shown, session, bundle.differences(machine), reopen)
+    warnings = _warnings(bundle, made, here, machine)
+    return BundlePredictor(shown, session, warnings, here.title, reopen)
+
+
+def _warnings(bundle: Bundle, made: Made, here: Placed, machine: Machine) -> list[str]:
+    """A bundle that was tuned for the machine was checked and timed there, so nothing is said."""
+    if here.is_tuned:
+        return []
+    kept = [part for part, now in zip(made.parts, here.parts, strict=True) if part == now]
+    said = [here.said] if here.said is not None else []
+    return [*said, *bundle.differences(machine, kept)]
 
 
 def longest_row(manifest: Mapping[str, Any]) -> int:
@@ -270,24 +285,10 @@ def longest_row(manifest: Mapping[str, Any]) -> int:
 
 
 @process_as_found()
-def load(folder: str | Path, cores: int | None = None, detailed: bool = False) -> Predictor:
+def load(folder: str | Path, cores: int | None = None, detailed: bool = False) -> BundlePredictor:
     """Opens the bundle in `folder`; its `warnings` say what differs from where it was measured.
     `detailed` answers leave nothing out: of a tagger every word."""
     return open_bundle(read_bundle(folder), cores, detailed)
-
-
-def write_golden(folder: Path, golden: Golden) -> None:
-    arrays = {**rows_to_arrays(golden.rows), "logits": golden.outputs.values}
-    save_file(arrays, str(folder / GOLDEN_FILE))
-
-
-def _read_golden(path: Path) -> Golden:
-    try:
-        arrays = load_file(str(path))
-        rows = rows_from_arrays(arrays)
-        return Golden(rows, Outputs(arrays["logits"], rows.readout_starts))
-    except (SafetensorError, KeyError) as error:
-        raise BundleError(f"{path} is damaged: {error}") from error
 
 
 def _sha256(path: Path) -> str:

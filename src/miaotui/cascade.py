@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -191,15 +192,33 @@ def read_stages(folder: Path) -> Stages | None:
         raise BundleError(f"{path} does not hold the stages of a cascade") from error
 
 
-def open_stages(engine: Engine, folder: Path, cores: int) -> RowRunner:
-    """What lies in `folder`: an engine's files, and earlier stages of it if there are any."""
+@dataclass(frozen=True)
+class Part:
+    """One stage's engine, and where its files lie."""
+
+    engine: Engine
+    folder: Path
+
+
+def parts_of(engine: Engine, folder: Path) -> tuple[tuple[Part, ...], Stages | None]:
+    """What lies in `folder`, as it is asked: earlier stages if there are any, then the engine."""
     facts = read_stages(folder)
-    places = [] if facts is None else [stage_folder(folder, i) for i in range(len(facts.stages))]
-    engines = [] if facts is None else [stage.engine for stage in facts.stages]
+    earlier = () if facts is None else facts.stages
+    parts = [Part(stage.engine, stage_folder(folder, i)) for i, stage in enumerate(earlier)]
+    return (*parts, Part(engine, folder / ENGINE_FOLDER)), facts
+
+
+def open_parts(parts: Sequence[Part], facts: Stages | None, cores: int) -> RowRunner:
+    """All parts as one; none stays open where one cannot be opened."""
     opened: list[RowRunner] = []
     with ExitStack() as failed:
-        for own, place in zip([*engines, engine], [*places, folder / ENGINE_FOLDER], strict=True):
-            opened.append(own.open(place, cores))
+        for part in parts:
+            opened.append(part.engine.open(part.folder, cores))
             failed.callback(opened[-1].close)
         failed.pop_all()
     return opened[0] if facts is None else Cascade(opened[:-1], opened[-1], facts)
+
+
+def open_stages(engine: Engine, folder: Path, cores: int) -> RowRunner:
+    """What lies in `folder`: an engine's files, and earlier stages of it if there are any."""
+    return open_parts(*parts_of(engine, folder), cores)

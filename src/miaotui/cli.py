@@ -257,9 +257,13 @@ def _show_plan(options: "OptimizeOptions", as_json: bool) -> None:
 
 @app.command()
 @verb
-def bench(
+def bench(  # noqa: PLR0913  (the settings of a verb)
     bundle: BundleFolder,
     data: Annotated[Path | None, typer.Option(help="labelled rows, to judge quality too")] = None,
+    retune: Annotated[
+        bool, typer.Option("--retune", help="first choose again how it runs, for this machine")
+    ] = False,
+    cores: Annotated[int | None, typer.Option(min=1, help="to retune for")] = None,
     text_column: TextColumn = None,
     pair_column: PairColumn = None,
     label_column: LabelColumn = None,
@@ -267,16 +271,61 @@ def bench(
 ) -> None:
     """Measure a bundle again, here and now, against its own card."""
     from miaotui.pipeline.verify import verify
+    from miaotui.report.terminal import share_bar, show, show_facts
 
+    if cores is not None and not retune:
+        raise BudgetError("--cores is what to retune for; give it with --retune")
+    retuned = None
+    if retune:
+        from miaotui.pipeline.retune import retune as choose
+        from miaotui.report.retuned import retuned_sentence, retuned_table
+
+        with share_bar() as progress:
+            retuned = choose(bundle, cores, progress)
+        if not as_json:
+            show(retuned_table(retuned), retuned_sentence(retuned))
     verified = verify(bundle, data, _columns(text_column, pair_column, label_column))
     if verified.read is not None:
         _say_read(verified.read)
     if as_json:
-        _print(asdict(verified))
+        _print(asdict(verified) | ({"retuned": asdict(retuned)} if retuned else {}))
         return
-    from miaotui.report.terminal import show_facts
-
     show_facts({name: fact for name, fact in asdict(verified).items() if name != "read"})
+
+
+@app.command()
+@verb
+def compare(  # noqa: PLR0913  (the settings of a verb)
+    a: Annotated[str, typer.Argument(metavar="A", help="a bundle, a model's folder or a hub id")],
+    b: Annotated[str, typer.Argument(metavar="B", help="another, of the same task")],
+    data: Data,
+    metric: str | None = None,
+    cores: Annotated[int | None, typer.Option(min=1)] = None,
+    time_budget: Annotated[str, typer.Option(help="of the timing, as 2m")] = "2m",
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    as_json: Json = False,
+) -> None:
+    """Two models side by side, here and now: quality on the same rows, speed in turns."""
+    from miaotui.pipeline.compare import CompareOptions
+    from miaotui.pipeline.compare import compare as run
+    from miaotui.report.pair import pair_document, pair_table, pair_verdict
+    from miaotui.report.terminal import share_bar, show
+
+    columns = _columns(text_column, pair_column, label_column)
+    seconds = parse_duration(time_budget)
+    with share_bar() as progress:
+        found = run(CompareOptions(a, b, data, columns, metric, cores, seconds), progress)
+    for side in (found.a, found.b):
+        for warning in side.warnings:
+            _say(f"warning: {side.name}: {warning}")
+    for note in found.notes:
+        _say(note)
+    if as_json:
+        _print(pair_document(found))
+    else:
+        show(pair_table(found), pair_verdict(found))
 
 
 @app.command()

@@ -28,8 +28,8 @@ class DataError(MiaotuiError):
     """The rows cannot be used as they are."""
 
 
-class LabelsMissing(DataError):  # noqa: N818
-    """The rows have no labels, and labels are asked for."""
+class LabelsMissing(DataError):  # noqa: N818  (the name reads as the sentence it is)
+    """The rows can be read, and have no labels."""
 
 
 class ModelError(MiaotuiError):

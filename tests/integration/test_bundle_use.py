@@ -294,3 +294,70 @@ def test_another_machine_is_reported(made: tuple[Path, Path, dict], tmp_path: Pa
     assert any("made for neon" in warning for warning in predictor.warnings)
     assert all("run miaotui bench" in warning for warning in predictor.warnings)
     assert predictor(["a quiet film"])[0].label
+
+
+def elsewhere(bundle: Path, copy: Path) -> Path:
+    """The bundle as if another machine had made it: its last engine is one that needs a GPU."""
+    from miaotui.bundle import write_bundle
+
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    engine = {"name": "tensorrt", "layout": manifest["engine"]["layout"]}
+
+    def fill(draft: Path) -> dict:
+        ignored = shutil.ignore_patterns("manifest.json")
+        shutil.copytree(bundle, draft, dirs_exist_ok=True, ignore=ignored)
+        written = ("format", "files", "digest")
+        return {k: v for k, v in manifest.items() if k not in written} | {"engine": engine}
+
+    return write_bundle(copy, fill)
+
+
+@pytest.mark.skipif(bool(probe().gpus), reason="there is a GPU, which TensorRT might use")
+def test_a_bundle_of_another_machine_is_answered_and_retuned(
+    made: tuple[Path, Path, dict], tmp_path: Path
+) -> None:
+    bundle = elsewhere(made[0], tmp_path / "fast")
+    before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    texts = [str(text) for text in tiny_job.texts(20, seed=8)]
+    expected = [answer.label for answer in miaotui.load(made[0])(texts)]
+    done = run("predict", bundle, *texts)
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert "stands in for" in warning
+    assert "tensorrt needs an NVIDIA GPU" in warning
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == expected
+
+    found = json.loads(run("bench", bundle, "--retune", "--json").stdout)
+    assert found["warnings"] == []
+    assert found["agreement"] >= 0.98
+    assert found["retuned"]["chosen"] in found["retuned"]["speeds"]
+    assert found["retuned"]["times_faster"] is None or found["retuned"]["times_faster"]["low"] > 1
+    again = run("predict", bundle, *texts)
+    assert "warning" not in again.stderr
+    labels = [json.loads(line)["label"] for line in again.stdout.splitlines()]
+    assert np.mean([a == b for a, b in zip(labels, expected, strict=True)]) >= 0.9
+    assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
+
+
+def test_cores_are_for_retuning(made: tuple[Path, Path, dict]) -> None:
+    assert "give it with --retune" in run("bench", made[0], "--cores", 1, status=2).stderr
+
+
+def test_a_bundle_beside_its_model(made: tuple[Path, Path, dict], tmp_path: Path) -> None:
+    bundle, rows, document = made
+    model = bundle.parent / "model"
+    done = run("compare", model, bundle, "--data", rows, "--time-budget", "5s", "--json")
+    found = json.loads(done.stdout)
+    assert found["a"]["is_bundle"] is False
+    assert "as transformers runs it" in found["a"]["runs_on"]
+    assert found["b"]["runs_on"].startswith("openvino")
+    assert found["quality"]["metric"] == "accuracy"
+    low, high = found["quality"]["interval_95"]
+    assert low <= found["quality"]["drop"] <= high
+    assert found["rows"] == 1200
+    assert found["verdict"].startswith("B is ")
+    assert "timing both" in done.stderr
+    shown = run("compare", bundle, bundle, "--data", rows, "--time-budget", "2s").stdout
+    assert "100.0% of 1,200 rows" in " ".join(shown.split())
+    other = save_tiny("bert", tmp_path / "other", labels=3)
+    (line,) = run("compare", bundle, other, "--data", rows, status=2).stderr.splitlines()[-1:]
+    assert line.startswith("error: the labels differ")

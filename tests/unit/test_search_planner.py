@@ -85,7 +85,7 @@ def test_no_bucket_is_longer_than_the_model_takes(tmp_path: Path) -> None:
     context = tiny_context.context(tmp_path)
     assert context.model.task.max_tokens == 64
 
-    assert context.single_edges[-1] == context.edges[-1] == 64
+    assert context.workload.single_edges[-1] == context.workload.edges[-1] == 64
     assert context.longest_row < 24
 
 

@@ -72,7 +72,8 @@ class FoundColumns:
 def find_columns(
     names: Sequence[str], wanted: Columns, labelled: bool, source: str
 ) -> FoundColumns:
-    """Picks the columns among `names`; what is missing or ambiguous is a DataError."""
+    """Picks the columns among `names`; what is missing or ambiguous is a DataError, a label that
+    nobody named a LabelsMissing."""
     for option, name in (("text", wanted.text), ("pair", wanted.pair), ("label", wanted.label)):
         if name is not None and name not in names and (labelled or option != "label"):
             raise DataError(

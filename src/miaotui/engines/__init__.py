@@ -1,6 +1,7 @@
 """Engines by name. Importing this imports no engine's library."""
 
-from typing import Annotated, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args
 
 from pydantic import Field, TypeAdapter
 
@@ -27,4 +28,13 @@ engine_adapter: TypeAdapter[_Any] = TypeAdapter(Engine)
 REFERENCE: type[_Any] = next(engine for engine in ENGINES.values() if engine.is_reference)
 """Runs every model as it is: what others are compared with."""
 
-__all__ = ["ENGINES", "REFERENCE", "Engine", "engine_adapter"]
+
+def with_settings(name: str, given: Mapping[str, Any]) -> _Any:
+    """The engine of that name by those of the given settings that it has."""
+    fields = ENGINES[name].model_fields
+    return engine_adapter.validate_python(
+        {"name": name} | {key: value for key, value in given.items() if key in fields}
+    )
+
+
+__all__ = ["ENGINES", "REFERENCE", "Engine", "engine_adapter", "with_settings"]

@@ -21,9 +21,13 @@ from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.outputs import Outputs
+from miaotui.tasks.task import Task
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
+
+EMULATED_BF16 = "it computes in bf16, which this processor only emulates"
+OVERFLOWING_INT8 = "sums of its 8-bit products overflow on this processor"
 
 
 class Runner(Protocol):
@@ -62,6 +66,13 @@ class RowRunner(Protocol):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Packable(Protocol):
+    """What is asked of a model to choose its layout."""
+
+    @property
+    def can_pack(self) -> bool: ...
 
 
 class Session(RowRunner):
@@ -182,7 +193,7 @@ class EngineBase(BaseModel, ABC):
         """What to try of this engine first on the untouched model, the most promising ahead."""
 
     @abstractmethod
-    def refined(self, model: "Model", work: Workload, one_by_one: bool) -> list["EngineBase"]:
+    def refined(self, model: Packable, work: Workload, one_by_one: bool) -> list["EngineBase"]:
         """Other settings for one that led, for single rows or for many at once."""
 
     def in_float(self) -> Self:
@@ -203,9 +214,23 @@ class EngineBase(BaseModel, ABC):
         """Why these settings cannot run here though the engine can; None where they can."""
         return None
 
+    def unsuited(self, folder: Path, machine: Machine) -> str | None:
+        """Why what `build` wrote in `folder` is not to be run there as it is, in one line: not only
+        where the engine cannot, but where it would only emulate, or answer otherwise."""
+        return self.unavailable(machine)
+
+    def suited(self, machine: Machine) -> Self:
+        """The same files, run so that the machine answers as they mean where a setting does it."""
+        return self
+
     @abstractmethod
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         """Lowers the model into `folder`; what cannot be lowered is refused by name."""
+
+    def adopt(self, graph: Path, task: Task, folder: Path) -> None:
+        """Writes into `folder` what `open` needs to run a graph that another engine's `build`
+        wrote."""
+        raise EngineUnavailable(f"{self.name} runs models, not the graph {graph.name}")
 
     @abstractmethod
     def open(self, folder: Path, cores: int) -> RowRunner:
@@ -231,7 +256,7 @@ class BatchedEngine(EngineBase):
     layout: Layout = Field(default_factory=Padded)
     streams: int = Field(default=1, ge=1)
 
-    def refined(self, model: "Model", work: Workload, one_by_one: bool) -> list[EngineBase]:
+    def refined(self, model: Packable, work: Workload, one_by_one: bool) -> list[EngineBase]:
         changes = self._single_row_changes(work) if one_by_one else _bulk_changes(model, work)
         return [self.model_copy(update=change) for change in changes]
 
@@ -260,14 +285,14 @@ class BatchedEngine(EngineBase):
         return max(1, min(self.threads or cores, cores) // self.streams)
 
 
-def usual_layout(model: "Model", work: Workload) -> Layout:
+def usual_layout(model: Packable, work: Workload) -> Layout:
     """What suits most: packed where the family can be."""
     if model.can_pack:
         return Packed(batch=8, block_tokens=work.block_tokens)
     return Bucketed(edges=work.edges)
 
 
-def _bulk_changes(model: "Model", work: Workload) -> list[dict[str, object]]:
+def _bulk_changes(model: Packable, work: Workload) -> list[dict[str, object]]:
     tokens = work.block_tokens
     layouts: list[Layout] = [Bucketed(batch=16, edges=work.edges)]
     if model.can_pack:

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64, UInt16
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from miaotui.engines.base import EngineBase, Move, RowRunner, Workload
+from miaotui.engines.base import EngineBase, Move, Packable, RowRunner, Workload
 from miaotui.engines.int8_weights import quantize_weights
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_fault, first_line
 from miaotui.hardware import Machine
@@ -68,7 +68,7 @@ class NativeEngine(EngineBase):
         here = [k for k in kinds if k is not Kind.BF16 or work.machine.computes_bf16]
         return [Move(cls(), kind) for kind in here]
 
-    def refined(self, model: "Model", work: Workload, one_by_one: bool) -> list[EngineBase]:
+    def refined(self, model: Packable, work: Workload, one_by_one: bool) -> list[EngineBase]:
         """All cores are the default, which many rows always gain by."""
         few = one_by_one and work.cores > 1
         return [self.model_copy(update={"threads": 1})] if few else []

@@ -1,6 +1,7 @@
 """From a Model to an ONNX file, for every engine that reads one."""
 
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,21 @@ def to_onnx(model: "Model", weight_bits: int, signed: bool = False) -> "onnx.Mod
         )
     exported = trace(model.module)  # type: ignore[arg-type]
     return quantize_dynamically(exported, weight_bits == 7) if dynamic else exported
+
+
+def copy_graph(graph: Path, folder: Path) -> None:
+    """Another engine's graph as this one's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(graph, folder / ONNX_FILE)
+
+
+def holds_int8(path: Path) -> bool:
+    """Whether a graph has weights in 8 bits."""
+    import onnx
+
+    of_8_bits = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    graph = onnx.load(str(path)).graph
+    return any(weight.data_type in of_8_bits and weight.dims for weight in graph.initializer)
 
 
 def trace(module: "PaddedModel") -> "onnx.ModelProto":

@@ -2,19 +2,28 @@
 providers for NVIDIA GPUs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from jaxtyping import Float32
 from numpy import ndarray
 
 from miaotui.devices import Device, Use
-from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
+from miaotui.engines.base import (
+    OVERFLOWING_INT8,
+    BatchedEngine,
+    Move,
+    Session,
+    Workload,
+    feeds,
+    usual_layout,
+)
 from miaotui.engines.layouts import Batch
-from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
+from miaotui.engines.onnx_files import ONNX_FILE, copy_graph, holds_int8, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
 from miaotui.quiet import silence_telemetry
+from miaotui.tasks.task import Task
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
@@ -29,17 +38,22 @@ _PROVIDERS = {
         "CPUExecutionProvider",
     ),
 }
+_EXACT_INT8 = "session.x64quantprecision"
+"""Without VNNI its products of unsigned by signed bytes are summed in 16 bits, which saturate; this
+has it multiply unsigned bytes alone. Source: onnxruntime_session_options_config_keys.h."""
 _KINDS = frozenset({Kind.FP32, Kind.INT8_DYNAMIC, Kind.INT8_STATIC})
 
 
 class OnnxRuntimeEngine(BatchedEngine):
-    """`weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI. Another
-    `provider` than the CPU's needs the package onnxruntime-gpu and an NVIDIA GPU."""
+    """`weight_bits` of 7 keeps int8 sums from saturating on processors without VNNI, and so does
+    `exact_int8` with weights of 8 bits, by slower products. Another `provider` than the CPU's needs
+    the package onnxruntime-gpu and an NVIDIA GPU."""
 
     package: ClassVar[str] = "onnxruntime"
     name: Literal["onnxruntime"] = "onnxruntime"
     weight_bits: Literal[7, 8] = 7
     provider: Provider = "cpu"
+    exact_int8: bool = False
 
     @classmethod
     def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
@@ -70,19 +84,34 @@ class OnnxRuntimeEngine(BatchedEngine):
         missing = missing if machine.gpus else "its driver"
         return Use(cls.model_fields["name"].default, "provider: cuda", missing)
 
+    def unsuited(self, folder: Path, machine: Machine) -> str | None:
+        if self.unavailable(machine) is not None or self.suited(machine) == self:
+            return self.unavailable(machine)
+        return OVERFLOWING_INT8 if holds_int8(folder / ONNX_FILE) else None
+
+    def suited(self, machine: Machine) -> Self:
+        overflows = self.weight_bits == 8 and machine.saturates_int8 and self.provider == "cpu"
+        return self.model_copy(update={"exact_int8": True}) if overflows else self
+
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         self.check_kinds(model, _KINDS)
         self.check_layout(model)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ONNX_FILE).write_bytes(to_onnx(model, self.weight_bits).SerializeToString())
 
+    def adopt(self, graph: Path, task: Task, folder: Path) -> None:
+        copy_graph(graph, folder)
+
     def open(self, folder: Path, cores: int) -> Session:
         threads = self.threads_per_stream(cores)
-        runner = _Runner(onnx_session(folder / ONNX_FILE, threads, self.provider))
+        path = folder / ONNX_FILE
+        runner = _Runner(onnx_session(path, threads, self.provider, self.exact_int8))
         return Session(runner, self.layout, self.streams)
 
 
-def onnx_session(path: Path, threads: int, provider: Provider = "cpu") -> Any:
+def onnx_session(
+    path: Path, threads: int, provider: Provider = "cpu", exact_int8: bool = False
+) -> Any:
     """An ONNX Runtime session on `threads` threads; all else is its own default. A provider that is
     not there is an EngineUnavailable, never another one in its place."""
     silence_telemetry()
@@ -98,6 +127,8 @@ def onnx_session(path: Path, threads: int, provider: Provider = "cpu") -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    if exact_int8:
+        options.add_session_config_entry(_EXACT_INT8, "1")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=list(wanted))
     except _errors() as error:

@@ -14,13 +14,23 @@ from numpy import ndarray
 from pydantic import Field
 
 from miaotui.devices import Device, Use
-from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
+from miaotui.engines.base import (
+    EMULATED_BF16,
+    OVERFLOWING_INT8,
+    BatchedEngine,
+    Move,
+    Session,
+    Workload,
+    feeds,
+    usual_layout,
+)
 from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, single_row
-from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
+from miaotui.engines.onnx_files import ONNX_FILE, copy_graph, holds_int8, to_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
 from miaotui.quiet import silence_telemetry
+from miaotui.tasks.task import Task
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
@@ -95,6 +105,18 @@ class OpenVinoEngine(BatchedEngine):
         if reason is not None:
             raise EngineUnavailable(reason)
 
+    def unsuited(self, folder: Path, machine: Machine) -> str | None:
+        reason = self.unavailable(machine)
+        if reason is not None:
+            return reason
+        if self.suited(machine) != self:
+            return EMULATED_BF16
+        overflows = self.weight_bits == 8 and machine.saturates_int8
+        return OVERFLOWING_INT8 if overflows and holds_int8(folder / ONNX_FILE) else None
+
+    def suited(self, machine: Machine) -> Self:
+        return self if machine.computes_bf16 else self.in_float()
+
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         if Kind.BF16 in model.precision.kinds and not self.bf16:
             raise EngineUnavailable("openvino computes in bf16 only where its setting bf16 is true")
@@ -114,9 +136,11 @@ class OpenVinoEngine(BatchedEngine):
         except RuntimeError as error:
             raise EngineFailed(f"openvino cannot read this model: {first_line(error)}") from error
         (folder / ONNX_FILE).write_bytes(onnx_bytes)
-        reads_tokens = model.task.reads_tokens
-        facts = {"max_tokens": model.task.max_tokens, "reads_tokens": reads_tokens}
-        (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+        _write_facts(model.task, folder)
+
+    def adopt(self, graph: Path, task: Task, folder: Path) -> None:
+        copy_graph(graph, folder)
+        _write_facts(task, folder)
 
     def open(self, folder: Path, cores: int) -> Session:
         if not (folder / FACTS_FILE).is_file():
@@ -149,6 +173,11 @@ class OpenVinoEngine(BatchedEngine):
         return Session(
             runners[self.streams], self.layout, self.streams, single, runners[1], reads_tokens
         )
+
+
+def _write_facts(task: Task, folder: Path) -> None:
+    facts = {"max_tokens": task.max_tokens, "reads_tokens": task.reads_tokens}
+    (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _fixed(layout: Layout, reads_tokens: bool) -> frozenset[Shape]:

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from jaxtyping import Float32
 from numpy import ndarray
 
-from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
+from miaotui.engines.base import (
+    EMULATED_BF16,
+    BatchedEngine,
+    Move,
+    Session,
+    Workload,
+    feeds,
+    usual_layout,
+)
 from miaotui.engines.layouts import Batch
 from miaotui.errors import BundleError, EngineFailed, ModelError, first_line
 from miaotui.hardware import Machine
-from miaotui.models.precision import Kind
+from miaotui.models.precision import PRECISION_FILE, Kind
 
 if TYPE_CHECKING:
     from miaotui.models.model import Calibration, Model
@@ -37,6 +45,12 @@ class TorchEngine(BatchedEngine):
     def unavailable(cls, machine: Machine) -> str | None:
         return None if "torch" in machine.versions else "torch is not installed"
 
+    def unsuited(self, folder: Path, machine: Machine) -> str | None:
+        reason = self.unavailable(machine)
+        if reason is not None or machine.computes_bf16:
+            return reason
+        return EMULATED_BF16 if stored_in_bf16(folder) or _was_bf16(folder) else None
+
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         from miaotui.models.load import save_model
 
@@ -51,15 +65,25 @@ class TorchEngine(BatchedEngine):
             model = load_model(find_model(str(folder)))
         except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
             raise BundleError(f"{folder} cannot be opened by torch: {first_line(error)}") from error
-        return self.open_model(model, cores, _was_bf16(folder))
+        return self.open_model(model, cores, _was_bf16(folder) or None)
 
-    def open_model(self, model: "Model", cores: int, bf16: bool = False) -> Session:
-        """Runs a model as it is in memory, nothing written."""
+    def open_model(self, model: "Model", cores: int, bf16: bool | None = None) -> Session:
+        """Runs a model as it is in memory, nothing written; with `bf16` in that or in fp32,
+        whatever its precision says."""
         threads = self.threads_per_stream(cores)
-        bf16 = bf16 or Kind.BF16 in model.precision.kinds
+        bf16 = Kind.BF16 in model.precision.kinds if bf16 is None else bf16
         runner = TorchRunner(self.name, model.module, input_names(model), bf16, threads)
         reads_tokens = model.task.reads_tokens
         return Session(runner, self.layout, self.streams, reads_tokens=reads_tokens)
+
+
+def stored_in_bf16(folder: Path) -> bool:
+    """Whether the precision that was saved with a model has bf16 in it."""
+    path = folder / PRECISION_FILE
+    text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
+    return Kind.BF16.value in {
+        entry["kind"] for entry in json.loads(text).get("linears", {}).values()
+    }
 
 
 def _was_bf16(folder: Path) -> bool:

@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from miaotui.engines.base import BatchedEngine, Move, Session, Workload, usual_layout
+from miaotui.engines.base import (
+    EMULATED_BF16,
+    BatchedEngine,
+    Move,
+    Session,
+    Workload,
+    usual_layout,
+)
 from miaotui.engines.layouts import single_row
-from miaotui.engines.torch import TorchRunner, input_names
+from miaotui.engines.torch import TorchRunner, input_names, stored_in_bf16
 from miaotui.errors import BundleError, EngineFailed, ModelError, first_line
 from miaotui.hardware import Machine, cpp_compiler, probe
 from miaotui.models.precision import Kind
@@ -74,6 +81,12 @@ class TorchCompileEngine(BatchedEngine):
         if cpp_compiler() is None:
             return "torch-compile needs a C++ compiler (Debian and Ubuntu: the package g++)"
         return None
+
+    def unsuited(self, folder: Path, machine: Machine) -> str | None:
+        reason = self.unavailable(machine)
+        if reason is not None or machine.computes_bf16:
+            return reason
+        return EMULATED_BF16 if stored_in_bf16(folder) else None
 
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         from miaotui.models.load import save_model

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from miaotui.bundle import Golden, write_bundle, write_golden
+from miaotui.bundle import write_bundle
 from miaotui.cascade import Cascade
+from miaotui.golden import Golden, write_golden
 from miaotui.measure.judge import Split
 from miaotui.measure.result import OptimizationResult, SizeBytes
 from miaotui.models.load import WEIGHTS_FILE

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from miaotui.bundle import Bundle, Golden, open_bundle, read_bundle
+from miaotui.bundle import Bundle, open_bundle, read_bundle
 from miaotui.cascade import Cascade
 from miaotui.data.columns import Columns
 from miaotui.data.rows import Rows
+from miaotui.golden import Golden
 from miaotui.hardware import limit_cores, probe
 from miaotui.measure.judge import judge_for
 from miaotui.pipeline.engine_speed import engine_speed
@@ -16,6 +17,7 @@ from miaotui.predictor import Predictor
 from miaotui.process import process_as_found
 from miaotui.tasks.base import EncodedRows, encoded_rows
 from miaotui.tasks.rows_read import RowsRead, rows_read
+from miaotui.tasks.task import Task
 
 _ROUNDS = 10
 _ROUND_S = 1.0
@@ -28,6 +30,7 @@ class Verified:
     tokenization, since a bundle holds lengths and no texts. `agreement` is over the golden rows."""
 
     bundle: str
+    runs_on: str
     warnings: tuple[str, ...]
     agreement: float | None
     largest_difference: float | None
@@ -45,20 +48,21 @@ def verify(
 ) -> Verified:
     """Answers on the golden rows, speed on rows of the stored lengths, quality with `data`."""
     bundle = read_bundle(folder)
-    cores = min(int(bundle.manifest["environment"]["cores"]), probe().cores)
+    cores = bundle.usual_cores(probe())
     if cores < probe().cores:
         limit_cores(cores)
     card = {n: v for n, v in bundle.manifest["measured"].items() if n.startswith("engine_")}
     metric = bundle.manifest.get("metric")
     with open_bundle(bundle, cores) as predictor:
         agreement, difference = _golden(predictor, bundle.golden)
-        rows = _rows(bundle, predictor, seed)
+        rows = rows_like(bundle, predictor.task, isinstance(predictor.session, Cascade), seed)
         speed = engine_speed(predictor.session, rows, _ROUNDS, _ROUND_S, _CALLS)
         rows_given = None if data is None else predictor.task.read_rows(data, columns or Columns())
         quality = None if rows_given is None else _quality(predictor, rows_given, metric)
         read = None if rows_given is None else rows_read(predictor.task, rows_given)
     return Verified(
         bundle=str(folder),
+        runs_on=predictor.runs_on,
         warnings=predictor.warnings,
         agreement=agreement,
         largest_difference=difference,
@@ -74,30 +78,28 @@ def verify(
 def _golden(predictor: Predictor, golden: Golden | None) -> tuple[float | None, float | None]:
     if golden is None:
         return None, None
-    outputs, groups = predictor.outputs(golden.rows), golden.rows.input_starts
-    same = predictor.task.same_answers(golden.outputs.merged(groups), outputs.merged(groups))
-    difference = np.abs(golden.outputs.values - outputs.values).max(initial=0.0)
-    return float(same.mean()), float(difference)
+    near = golden.nearness(predictor.task, predictor.session)
+    return near.agreement, near.largest_difference
 
 
-def _rows(bundle: Bundle, predictor: Predictor, seed: int) -> EncodedRows:
+def rows_like(bundle: Bundle, task: Task, is_cascade: bool, seed: int = 0) -> EncodedRows:
     """Random ids in the stored lengths; of a cascade, whose speed depends on what it is sure of,
     the golden rows over and over where there are some."""
     lengths, golden = bundle.manifest["lengths"], bundle.golden
-    if not isinstance(predictor.session, Cascade) or golden is None:
-        return _rows_of(lengths, predictor, seed)
+    if not is_cascade or golden is None:
+        return _random_rows(lengths, task, seed)
     wanted = sum(lengths.values())
     return golden.rows.select([i % len(golden.rows) for i in range(wanted)])
 
 
-def _rows_of(lengths: dict[str, int], predictor: Predictor, seed: int) -> EncodedRows:
+def _random_rows(lengths: dict[str, int], task: Task, seed: int) -> EncodedRows:
     """Rows of random ids in the stored lengths, shuffled."""
-    vocab = predictor.task.tokenizer.get_vocab_size()
+    vocab = task.tokenizer.get_vocab_size()
     random = np.random.default_rng(seed)
     wanted = [int(length) for length, count in lengths.items() for _ in range(count)]
     random.shuffle(wanted)
     rows = encoded_rows([random.integers(0, vocab, length).tolist() for length in wanted])
-    return predictor.task.readable(rows)
+    return task.readable(rows)
 
 
 def _quality(predictor: Predictor, rows: Rows, metric: str | None) -> float:

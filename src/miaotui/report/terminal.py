@@ -81,6 +81,30 @@ def steps_bar(title: str) -> Iterator[Callable[[int, int, float, float | None], 
         yield update
 
 
+@contextmanager
+def share_bar() -> Iterator[Callable[[str, float], None]]:
+    """A bar over what is done now, by the share of it that is done. Where stderr is no terminal, a
+    line where that changes."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _share_lines(console)
+        return
+    with _bar(TextColumn("{task.description}")) as progress:
+        bar = progress.add_task("", total=1.0)
+        yield lambda what, share: progress.update(bar, description=what, completed=share)
+
+
+def _share_lines(console: Console) -> Callable[[str, float], None]:
+    last = [""]
+
+    def update(what: str, share: float) -> None:
+        if what != last[0]:
+            last[0] = what
+            console.print(what, soft_wrap=True, markup=False, highlight=False)
+
+    return update
+
+
 def _step_note(step: int, total: int, eta_s: float, metric: float | None) -> str:
     known = "" if metric is None else f", validation {metric:.4f}"
     return f"step {step} of {total}, {eta_s:.0f} s left{known}"

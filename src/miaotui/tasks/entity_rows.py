@@ -16,7 +16,7 @@ from miaotui.data.rows import Rows
 from miaotui.data.table import Table
 from miaotui.data.tables import read_table
 from miaotui.data.text_files import PLAIN_TEXT_COLUMN
-from miaotui.errors import DataError
+from miaotui.errors import DataError, LabelsMissing
 from miaotui.tasks.entities import (
     Tags,
     begin_with_inside,
@@ -109,7 +109,9 @@ def _from_tokens(path: Path, table: Table, column: str, columns: Columns, labell
         return _read(_rows(path, texts, None), table, column)
     name = _named(table, columns.label, TAG_NAMES)
     if name is None:
-        raise DataError(f"{path} has tokens but no tags; expected a column {', '.join(TAG_NAMES)}")
+        raise LabelsMissing(
+            f"{path} has tokens but no tags; expected a column {', '.join(TAG_NAMES)}"
+        )
     known = table.class_names.get(name)
     tags = [_tags(cell, i, known, path, name) for i, cell in enumerate(table.column(name))]
     odd = [
@@ -150,7 +152,7 @@ def _from_spans(path: Path, table: Table, column: str, columns: Columns, labelle
         return _read(rows, table, column)
     name = _named(table, columns.label, SPAN_NAMES)
     if name is None:
-        raise DataError(f"{path} has no rows of entities; expected {_EXAMPLES}")
+        raise LabelsMissing(f"{path} has no rows of entities; expected {_EXAMPLES}")
     words, tags = [], []
     for i, (text, cell) in enumerate(zip(texts, table.column(name), strict=True)):
         spans = _read_spans(cell, text, f"{path}: column {name!r}, row {i + 1}")

@@ -55,6 +55,11 @@ class Task(ABC):
     reads_tokens: ClassVar[bool]
     """Whether a model is read at the tokens that `EncodedRows.readouts` names, or once a row."""
 
+    @property
+    def kind(self) -> str:
+        """What must be the same of two models for their answers to be compared."""
+        return self.name
+
     # --- from rows and models
 
     @classmethod

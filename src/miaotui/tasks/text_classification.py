@@ -113,6 +113,10 @@ class TextClassification(Task):
         return {**super().model_settings(), "problem_type": self._rules.problem_type}
 
     @property
+    def kind(self) -> str:
+        return f"{self.name} ({self.problem.value.replace('_', '-')})"
+
+    @property
     def _rules(self) -> Rules:
         return RULES[self.problem]
 
