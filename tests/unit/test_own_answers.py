@@ -1,5 +1,6 @@
 """`--max-change`: rows without labels, judged by how many of the original's answers change."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,16 @@ def test_a_run_that_goes_on_has_as_many_rows_answered_as_before(
     assert inputs.unlabelled is not None
     assert len(inputs.unlabelled) == 150
     assert not set(inputs.unlabelled.texts) & set(whole(inputs))
+
+
+def test_with_enough_other_texts_more_rows_are_for_the_test(model: Path, tmp_path: Path) -> None:
+    rows = tiny_job.write_rows(tmp_path / "rows.csv", model, 400)
+    asked = replace(options(model, rows, tmp_path), by_agreement=False)
+    others = tmp_path / "others.txt"
+    others.write_text("\n".join(map(str, tiny_job.texts(450, seed=5))), encoding="utf-8")
+    with_others = replace(asked, rows=replace(asked.rows, unlabelled=others))
+    assert len(read_inputs(asked).splits.test) == 72
+    assert len(read_inputs(with_others).splits.test) == 120
 
 
 def test_a_tagger_changes_a_text_when_one_tag_changes(tmp_path: Path) -> None:

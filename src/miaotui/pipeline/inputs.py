@@ -8,7 +8,7 @@ from miaotui.data.held_out import splits_with
 from miaotui.data.inputs import Text
 from miaotui.data.rows import Rows
 from miaotui.data.saved_splits import load_splits
-from miaotui.data.split import DataSplits
+from miaotui.data.split import DEFAULT_FRACTIONS, DataSplits, Fractions
 from miaotui.data.unlabelled import Unlabelled, distinct
 from miaotui.errors import BudgetError, LabelsMissing, ModelError
 from miaotui.hardware import Machine, limit_cores, probe
@@ -19,6 +19,9 @@ from miaotui.pipeline.options import OptimizeOptions
 from miaotui.pipeline.own_answers import METRIC, own_answers
 from miaotui.tasks import Task, task_named
 from miaotui.tasks.rows_read import RowsRead, rows_read
+
+_WITH_OTHER_TEXTS = Fractions(test=0.3, selection=0.12)
+"""Where as many other texts are there to distil on: what is not needed for training tests."""
 
 OnRead = Callable[[RowsRead], None]
 
@@ -85,15 +88,12 @@ def read_inputs(options: OptimizeOptions, on_read: OnRead = unheard) -> Inputs:
     each_class = options.budget.max_class_drop is not None
     judge = judge_for(model.task, metric, each_class)
     saved = load_splits(source.folder)
-    splits = splits_with(
-        rows,
-        None if given.selection is None else judged_rows(given.selection),
-        None if given.test is None else judged_rows(given.test),
-        seed=given.seed,
-        saved=saved,
-    )
+    selection = None if given.selection is None else judged_rows(given.selection)
+    test = None if given.test is None else judged_rows(given.test)
     if given.unlabelled is not None:
         rest.extend(rows_of(given.unlabelled, labelled=False).texts)
+    fractions = DEFAULT_FRACTIONS if len(rest) < len(rows) else _WITH_OTHER_TEXTS
+    splits = splits_with(rows, selection, test, seed=given.seed, fractions=fractions, saved=saved)
     asks_for_more = bool(rest) or given.unlabelled is not None
     unlabelled = distinct(rest, splits.held_out_hashes) if asks_for_more else None
     return Inputs(
