@@ -145,7 +145,7 @@ def _class_devices(
 ) -> Iterator[Device]:
     """Devices of one of the system's classes that are not on the PCI bus."""
     for folder in sorted((root / "sys/class" / name).glob(pattern)):
-        if (folder / "device").resolve().name in known:
+        if known & set((folder / "device").resolve().parts):
             continue
         driver = (folder / "device/driver").resolve().name
         told = (read_text(folder / "name") or "").strip()

@@ -123,6 +123,9 @@ def test_devices_that_are_on_no_bus(tmp_path: Path) -> None:
     pci(tmp_path, "0000:00:0b.0", "8086 7d1d 120000", driver="intel_vpu")
     in_class(tmp_path, "accel", "accel0", tmp_path / "sys/bus/pci/devices/0000:00:0b.0")
     in_class(tmp_path, "accel", "accel1", tmp_path / "sys/devices/platform/fdab0000.npu")
+    pci(tmp_path, "0000:00:02.0", "1af4 1050 038000")
+    screen = tmp_path / "sys/bus/pci/devices/0000:00:02.0/virtio0"
+    in_class(tmp_path, "drm", "renderD127", screen)
     rocket = tmp_path / "sys/drivers/rocket"
     rocket.mkdir(parents=True)
     (tmp_path / "sys/devices/platform/fdab0000.npu/driver").symlink_to(rocket)
