@@ -23,7 +23,9 @@ _ROWS, _FEWEST_ROWS, _WHOLE_S = 192, 48, 0.1
 """Rows that are timed: fewer where the whole encoder takes longer over them."""
 _SINGLE_ROWS = 48
 _HEAD_SHARES, _FFN_SHARES = (0.17, 0.34, 0.5, 0.67, 0.84, 1.0), (0.06, 0.25, 0.5, 0.75, 1.0)
-_TURNS = range(5)
+_TURNS = 5
+_STACKS = 12
+"""How many stacks the time must allow for: fewer turns each where they take longer."""
 _DEPTH = 4
 """Depth of the stack whose time is divided by: a block alone is too short to time."""
 
@@ -59,7 +61,9 @@ def latency_table(
     most_heads = max(layer.heads for layer in shape.layers)
     most_ffn = max(layer.ffn for layer in shape.layers)
     with _opened(context, runtime, shape, "table-whole") as whole:
-        clock = _Clock(context, runtime, whole, _rows(context, one_by_one, whole))
+        clock = _Clock(
+            context, runtime, whole, _rows(context, one_by_one, whole), seconds / _STACKS
+        )
         fixed = clock.milliseconds((LayerShape(0, 0),))
         heads, last_heads, ffn, last_ffn = ({0: 0.0} for _ in range(4))
         grid = [LayerShape(count, 0) for count in _grid(most_heads, _HEAD_SHARES)]
@@ -92,24 +96,31 @@ def latency_table(
 
 @dataclass
 class _Clock:
-    """Times encoders in turns with the whole one; `whole_s` is what that took at the first of
-    them, and all others are told as if it always took as long."""
+    """Times encoders in turns with the whole one, for about `longest_s` each; `whole_s` is what
+    that took at the first of them, and all others are told as if it always took as long."""
 
     context: Context
     runtime: Recipe
     whole: RowRunner
     rows: Sequence[EncodedRows]
+    longest_s: float
     whole_s: float = 0.0
 
     def milliseconds(self, layers: tuple[LayerShape, ...]) -> float:
         """The fastest of a few runs over the rows, of a random encoder of these layers."""
         shape = replace(self.context.model.encoder.shape, layers=layers)
+        began = time.monotonic()
         with _opened(self.context, self.runtime, shape, "table") as session:
-            turns = [(_timed(session, self.rows), _timed(self.whole, self.rows)) for _ in _TURNS]
+            turns = [self._turn(session), self._turn(session)]
+            while len(turns) < _TURNS and time.monotonic() - began < self.longest_s:
+                turns.append(self._turn(session))
         own_s = min(own for own, _ in turns[1:])
         whole_s = min(whole for _, whole in turns[1:])
         self.whole_s = self.whole_s or whole_s
         return own_s / whole_s * self.whole_s * 1e3
+
+    def _turn(self, session: RowRunner) -> tuple[float, float]:
+        return _timed(session, self.rows), _timed(self.whole, self.rows)
 
 
 def lower_envelope(times: dict[int, float]) -> dict[int, float]:
