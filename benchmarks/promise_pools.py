@@ -21,6 +21,7 @@ from packaged_classes import SETS, encoder_of, write_set
 
 from miaotui.budget import Budget
 from miaotui.engines.native import NativeEngine
+from miaotui.errors import RecipeError
 from miaotui.pipeline.options import OptimizeOptions, RowsOptions
 from miaotui.pipeline.prepare import prepare
 from miaotui.quiet import silence_telemetry
@@ -74,7 +75,10 @@ def make_pool(name: str, seconds: float) -> None:
     for kind, recipe in recipes(context, runtime):
         path = pool / f"{kind}-{recipe.key}.npz"
         if not path.exists():
-            keep(recipe, context, rows, path, seconds)
+            try:
+                keep(recipe, context, rows, path, seconds)
+            except RecipeError as error:  # a search would go on too
+                sys.stderr.write(f"{name}: {recipe.title}: {error}\n")
 
 
 def recipes(context: Context, runtime: Recipe) -> list[tuple[str, Recipe]]:
