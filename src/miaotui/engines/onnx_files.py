@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from miaotui.engines.onnx_saving import write_onnx
 from miaotui.errors import EngineFailed, EngineUnavailable
 from miaotui.models.precision import Kind
 from miaotui.quiet import hushed, silence_telemetry
@@ -81,9 +82,12 @@ def in_fp16(model: "onnx.ModelProto") -> "onnx.ModelProto":
     silence_telemetry()
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    return convert_float_to_float16(
-        model, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT_IN_FP16]
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, ONNX_FILE)
+        write_onnx(model, source)
+        return convert_float_to_float16(  # of a file it takes models of any size
+            str(source), keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT_IN_FP16]
+        )
 
 
 def quantize_dynamically(model: "onnx.ModelProto", reduce_range: bool) -> "onnx.ModelProto":
@@ -95,7 +99,7 @@ def quantize_dynamically(model: "onnx.ModelProto", reduce_range: bool) -> "onnx.
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         del model.graph.value_info[:]
-        onnx.save(model, str(source))
+        write_onnx(model, source)
         with hushed():
             quantize_dynamic(
                 str(source),
@@ -103,5 +107,6 @@ def quantize_dynamically(model: "onnx.ModelProto", reduce_range: bool) -> "onnx.
                 per_channel=True,
                 reduce_range=reduce_range,
                 weight_type=QuantType.QInt8,
+                use_external_data_format=True,
             )
         return onnx.load(str(target))

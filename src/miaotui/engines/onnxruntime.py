@@ -10,6 +10,7 @@ from numpy import ndarray
 from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
+from miaotui.engines.onnx_saving import write_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
@@ -65,7 +66,7 @@ class OnnxRuntimeEngine(BatchedEngine):
         self.check_kinds(model, _KINDS)
         self.check_layout(model)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ONNX_FILE).write_bytes(to_onnx(model, self.weight_bits).SerializeToString())
+        write_onnx(to_onnx(model, self.weight_bits), folder / ONNX_FILE)
 
     def open(self, folder: Path, cores: int) -> Session:
         threads = self.threads_per_stream(cores)

@@ -14,6 +14,7 @@ from numpy import ndarray
 from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, single_row
 from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
+from miaotui.engines.onnx_saving import write_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
@@ -70,12 +71,11 @@ class OpenVinoEngine(BatchedEngine):
             )
         folder.mkdir(parents=True, exist_ok=True)
         openvino = _openvino()
-        onnx_bytes = to_onnx(model, self.weight_bits).SerializeToString()
+        write_onnx(to_onnx(model, self.weight_bits), folder / ONNX_FILE)
         try:
-            openvino.Core().read_model(onnx_bytes)
+            openvino.Core().read_model(str(folder / ONNX_FILE))
         except RuntimeError as error:
             raise EngineFailed(f"openvino cannot read this model: {first_line(error)}") from error
-        (folder / ONNX_FILE).write_bytes(onnx_bytes)
         reads_tokens = model.task.reads_tokens
         facts = {"max_tokens": model.task.max_tokens, "reads_tokens": reads_tokens}
         (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
