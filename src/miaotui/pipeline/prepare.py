@@ -227,7 +227,7 @@ def _notes(
     session: RowRunner,
     searches: bool,
 ) -> tuple[str, ...]:
-    notes = []
+    notes = list(context.model.notes)
     if not known:
         notes.append(
             "the model came without splits.json, so its rows may have been trained on: the "
