@@ -205,6 +205,7 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2", {"pad_token_id": 1}),
     "llama": ("Llama", {"num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}),
     "canine": ("Canine", _CANINE),
+    "camembert": ("Camembert", {"pad_token_id": 1, "type_vocab_size": 1}),
     "t5": ("T5", _T5),
     "bart": ("Bart", _BART),
     "mbart": ("MBart", _BART),

@@ -42,8 +42,6 @@ _BUFFERS = ("position_ids", "token_type_ids")
 WEIGHTS_FILE = "model.safetensors"
 _WRAPPERS = ("module.", "model.")
 """What training scripts that saved a model from within a wrapper put before each weight's name."""
-_TYPED = ("xlnet",)
-"""Families that take types of tokens, as many as there are."""
 _TIES = "ties"
 """Metadata of weights: names whose tensor is stored once, under the name beside them."""
 
@@ -173,7 +171,11 @@ def load_model(source: Source, asked: type[Task] | None = None) -> Model:
     task = _task(source, config, kind, room_of(loaded.module))
     family, precision = family_of(config), _precision(source.folder)
     if family is not None:
-        encoder = family.encoder(loaded.module, kind.reads_tokens)
+        try:
+            encoder = family.encoder(loaded.module, kind.reads_tokens)
+        except strange() as error:
+            reason = f"its config contradicts its weights: {first_line(error)}"
+            raise ModelError(f"{source.folder}: {reason}") from error
         return Model(encoder, task, family.name, precision, loaded.notes)
     padded = padded_model(loaded.module, kind)
     check_alone(padded, task.tokenizer, str(source.folder))
@@ -182,8 +184,7 @@ def load_model(source: Source, asked: type[Task] | None = None) -> Model:
 
 def padded_model(module: Any, task: type[Task]) -> PaddedModel:
     """transformers' module as engines without an adapter and stock libraries run it."""
-    config = module.config
-    takes_types = config.model_type in _TYPED or int(getattr(config, "type_vocab_size", 0) or 0) > 1
+    takes_types = int(getattr(module.config, "type_vocab_size", 0) or 0) > 1
     return PaddedModel(module, takes_types, task.reads_tokens).eval()
 
 

@@ -22,8 +22,8 @@ def encode_stock(tokenizer: Tokenizer, texts: Sequence[Text]) -> EncodedRows:
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = flat([e.ids for e in encodings], int(starts[-1]))
     truncated = np.fromiter((bool(e.overflowing) for e in encodings), bool, len(encodings))
-    typed = any(isinstance(text, tuple) for text in texts) or any(tokenizer.encode("").type_ids)
-    types = flat([e.type_ids for e in encodings], int(starts[-1])) if typed else None
+    pairs = any(isinstance(text, tuple) for text in texts)
+    types = flat([e.type_ids for e in encodings], int(starts[-1])) if pairs else None
     return EncodedRows(
         ids,
         starts,
