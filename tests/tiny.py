@@ -101,6 +101,8 @@ def tiny_config(
 
     name, settings = _FAMILIES[family]
     given = {"id2label": dict(enumerate(_names(labels))), **_COMMON, **settings, **config}
+    if family in _UNBOUND and "max_position_embeddings" not in config:
+        del given["max_position_embeddings"]
     made = getattr(transformers, f"{name}Config")(num_labels=labels, problem_type=problem, **given)
     return name, made
 
@@ -174,7 +176,22 @@ _MODERNBERT = {
     "bos_token_id": 2,
     "eos_token_id": 3,
 }
+_ENCODER_DECODER = {
+    "d_model": HIDDEN,
+    "eos_token_id": 3,
+    "decoder_start_token_id": 0,
+    "forced_eos_token_id": None,
+}
+_T5 = _ENCODER_DECODER | {"d_kv": 8, "d_ff": FFN, "num_layers": LAYERS, "num_heads": HEADS}
+_BART = _ENCODER_DECODER | {
+    f"{part}_{name}": value
+    for part in ("encoder", "decoder")
+    for name, value in {"layers": LAYERS, "attention_heads": HEADS, "ffn_dim": FFN}.items()
+}
+_XLNET = {"d_model": HIDDEN, "n_layer": LAYERS, "n_head": HEADS, "d_inner": FFN}
 _CANINE = {"num_hash_buckets": 64, "downsampling_rate": 2, "upsampling_kernel_size": 2}
+_UNBOUND = ("t5", "xlnet")
+"""Rows may be of any length, and config has no word for one."""
 _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", {}),
     "roberta": ("Roberta", {"pad_token_id": 1, "type_vocab_size": 1}),
@@ -188,4 +205,10 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2", {"pad_token_id": 1}),
     "llama": ("Llama", {"num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}),
     "canine": ("Canine", _CANINE),
+    "camembert": ("Camembert", {"pad_token_id": 1, "type_vocab_size": 1}),
+    "t5": ("T5", _T5),
+    "bart": ("Bart", _BART),
+    "mbart": ("MBart", _BART),
+    "xlnet": ("XLNet", _XLNET),
+    "fnet": ("FNet", {}),
 }

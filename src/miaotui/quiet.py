@@ -46,6 +46,22 @@ def hushed() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
+@contextmanager
+def hushed_transformers() -> Iterator[None]:
+    """transformers prints a bar and a table for each load; neither is for our users."""
+    from transformers.utils import logging as chatter
+
+    level, had_bar = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.disable_progress_bar()
+    chatter.set_verbosity_error()
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(level)
+        if had_bar:
+            chatter.enable_progress_bar()
+
+
 def _block_openvino_sender() -> None:
     """Makes `import openvino_telemetry` fail, upon which openvino and nncf use their stubs.
 

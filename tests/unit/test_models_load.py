@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from miaotui.engines.layouts import Padded
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
 from miaotui.errors import ModelError
-from miaotui.models.load import find_model, load_config, load_model, longest_row, save_model
+from miaotui.models.load import find_model, load_config, load_model, save_model
 from miaotui.models.model import Calibration, Model
 from miaotui.models.precision import Kind
+from miaotui.models.tokenizer import longest_row
 from miaotui.tasks.outputs import one_a_row
 from miaotui.tasks.problems import Problem
 from miaotui.techniques.int8_dynamic import Int8Dynamic
@@ -233,22 +234,26 @@ def test_the_longest_row_is_the_smallest_limit(
     edit(folder / "tokenizer_config.json", lambda c: c.update(model_max_length=stated))
     source = find_model(str(folder))
 
-    assert longest_row(source, load_config(source)) == longest
+    assert longest_row(source.folder, load_config(source)) == longest
 
 
 def test_the_longest_row_without_settings_is_the_positions(folder: Path) -> None:
     (folder / "tokenizer_config.json").unlink()
     source = find_model(str(folder))
 
-    assert longest_row(source, load_config(source)) == MAX_TOKENS + 2
+    assert longest_row(source.folder, load_config(source)) == MAX_TOKENS + 2
 
 
-def test_the_longest_row_of_an_unknown_family_has_a_bound(tmp_path: Path) -> None:
-    save_tiny(UNKNOWN, tmp_path, max_position_embeddings=4096)
+@pytest.mark.parametrize(("family", "longest"), [(UNKNOWN, 4096), ("t5", 512)])
+def test_the_longest_row_of_an_unknown_family_is_its_positions_if_any(
+    family: str, longest: int, tmp_path: Path
+) -> None:
+    positions = {} if family == "t5" else {"max_position_embeddings": 4096}
+    save_tiny(family, tmp_path, **positions)
     (tmp_path / "tokenizer_config.json").unlink()
     source = find_model(str(tmp_path))
 
-    assert longest_row(source, load_config(source)) == 512
+    assert longest_row(source.folder, load_config(source)) == longest
 
 
 def test_a_chinese_model_loads(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from miaotui.engines.int8_weights import quantize_weights
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_fault, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind, LinearPrecision, Precision
-from miaotui.models.shape import EncoderShape, HeadKind, LayerShape, Readout
+from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape, Readout
 from miaotui.tasks.base import EncodedRows
 from miaotui.tasks.outputs import Outputs, one_a_row
 
@@ -62,7 +62,7 @@ class NativeEngine(EngineBase):
 
     @classmethod
     def first_moves(cls, model: "Model", work: Workload) -> list[Move]:
-        if not model.has_adapter or model.encoder.parts.apart:
+        if not model.has_adapter or _lacking(model.encoder):
             return []
         kinds = [Kind.INT8_STATIC, Kind.INT8_DYNAMIC, Kind.BF16, Kind.FP32]
         here = [k for k in kinds if k is not Kind.BF16 or work.machine.computes_bf16]
@@ -83,10 +83,10 @@ class NativeEngine(EngineBase):
     def build(self, model: "Model", calibration: "Calibration | None", folder: Path) -> None:
         if not model.has_adapter:
             raise EngineUnavailable(f"native: {model.family} has no adapter; use another engine")
-        apart = model.encoder.parts.apart
-        if apart:
+        lacking = _lacking(model.encoder)
+        if lacking:
             raise EngineUnavailable(
-                f"native: {model.family} has {apart}, which its kernels lack; use another engine"
+                f"native: {model.family} has {lacking}, which its kernels lack; use another engine"
             )
         self.check_kinds(model, _KINDS)
         from safetensors.numpy import save_file
@@ -117,6 +117,13 @@ class NativeEngine(EngineBase):
             raise BundleError(f"{folder} cannot be opened: {first_line(error)}") from error
         threads = max(1, min(self.threads or cores, cores))
         return NativeSession(encoder, header.shape, threads)
+
+
+def _lacking(encoder: "Encoder") -> str | None:
+    """What an encoder has that the kernels do not compute."""
+    if encoder.shape.activation is Activation.QUICK_GELU:
+        return f"the activation {encoder.shape.activation}"
+    return encoder.parts.apart
 
 
 def restored(folder: Path) -> tuple["Encoder", Precision]:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from miaotui.engines.onnx_saving import files_of, write_onnx
 from miaotui.errors import EngineFailed, EngineUnavailable
 from miaotui.models.precision import Kind
 from miaotui.quiet import hushed, silence_telemetry
@@ -39,7 +40,8 @@ def to_onnx(model: "Model", weight_bits: int, signed: bool = False) -> "onnx.Mod
 def copy_graph(graph: Path, folder: Path) -> None:
     """Another engine's graph as this one's."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(graph, folder / ONNX_FILE)
+    for file in files_of(graph):
+        shutil.copyfile(file, folder / file.name)
 
 
 def holds_int8(path: Path) -> bool:
@@ -47,7 +49,7 @@ def holds_int8(path: Path) -> bool:
     import onnx
 
     of_8_bits = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-    graph = onnx.load(str(path)).graph
+    graph = onnx.load(str(path), load_external_data=False).graph
     return any(weight.data_type in of_8_bits and weight.dims for weight in graph.initializer)
 
 
@@ -97,9 +99,12 @@ def in_fp16(model: "onnx.ModelProto") -> "onnx.ModelProto":
     silence_telemetry()
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    return convert_float_to_float16(
-        model, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT_IN_FP16]
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, ONNX_FILE)
+        write_onnx(model, source)
+        return convert_float_to_float16(  # of a file it takes models of any size
+            str(source), keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT_IN_FP16]
+        )
 
 
 def quantize_dynamically(model: "onnx.ModelProto", reduce_range: bool) -> "onnx.ModelProto":
@@ -111,7 +116,7 @@ def quantize_dynamically(model: "onnx.ModelProto", reduce_range: bool) -> "onnx.
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         del model.graph.value_info[:]
-        onnx.save(model, str(source))
+        write_onnx(model, source)
         with hushed():
             quantize_dynamic(
                 str(source),
@@ -119,5 +124,6 @@ def quantize_dynamically(model: "onnx.ModelProto", reduce_range: bool) -> "onnx.
                 per_channel=True,
                 reduce_range=reduce_range,
                 weight_type=QuantType.QInt8,
+                use_external_data_format=True,
             )
         return onnx.load(str(target))

@@ -13,7 +13,7 @@ from torch import nn
 
 from miaotui.engines.int8_weights import quantize_weights
 from miaotui.errors import EngineFailed
-from miaotui.models.encoder import Factorized
+from miaotui.models.encoder import QUICK_GELU_SLOPE, Factorized
 from miaotui.models.precision import Kind, LinearPrecision, Precision
 from miaotui.models.shape import Activation, HeadKind
 
@@ -81,6 +81,11 @@ class Graph:
             return self.add("Gelu", [x], name)
         if activation is Activation.GELU_TANH:
             return self.add("Gelu", [x], name, approximate="tanh")
+        if activation is Activation.QUICK_GELU:
+            slope = self.floats("quick_gelu/slope", QUICK_GELU_SLOPE)
+            steep = self.add("Mul", [x, slope], f"{name}/steep")
+            share = self.add("Sigmoid", [steep], f"{name}/share")
+            return self.add("Mul", [x, share], name)
         return self.add("Tanh" if activation is HeadKind.TANH else "Relu", [x], name)
 
     def product(self, x: str, weights: Weights, name: str, precision: LinearPrecision) -> str:

@@ -19,6 +19,7 @@ from miaotui.engines.base import (
 )
 from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import ONNX_FILE, copy_graph, holds_int8, to_onnx
+from miaotui.engines.onnx_saving import write_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine
 from miaotui.models.precision import Kind
@@ -97,7 +98,7 @@ class OnnxRuntimeEngine(BatchedEngine):
         self.check_kinds(model, _KINDS)
         self.check_layout(model)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ONNX_FILE).write_bytes(to_onnx(model, self.weight_bits).SerializeToString())
+        write_onnx(to_onnx(model, self.weight_bits), folder / ONNX_FILE)
 
     def adopt(self, graph: Path, task: Task, folder: Path) -> None:
         copy_graph(graph, folder)

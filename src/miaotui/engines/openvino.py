@@ -26,6 +26,7 @@ from miaotui.engines.base import (
 )
 from miaotui.engines.layouts import Batch, Bucketed, Layout, Packed, single_row
 from miaotui.engines.onnx_files import ONNX_FILE, copy_graph, holds_int8, to_onnx
+from miaotui.engines.onnx_saving import write_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
@@ -130,12 +131,11 @@ class OpenVinoEngine(BatchedEngine):
         self._refuse()
         folder.mkdir(parents=True, exist_ok=True)
         openvino = _openvino()
-        onnx_bytes = to_onnx(model, self.weight_bits).SerializeToString()
+        write_onnx(to_onnx(model, self.weight_bits), folder / ONNX_FILE)
         try:
-            openvino.Core().read_model(onnx_bytes)
+            openvino.Core().read_model(str(folder / ONNX_FILE))
         except RuntimeError as error:
             raise EngineFailed(f"openvino cannot read this model: {first_line(error)}") from error
-        (folder / ONNX_FILE).write_bytes(onnx_bytes)
         _write_facts(model.task, folder)
 
     def adopt(self, graph: Path, task: Task, folder: Path) -> None:

@@ -21,6 +21,7 @@ from miaotui.devices import Device, Use
 from miaotui.engines.base import BatchedEngine, Move, Session, Workload, feeds, usual_layout
 from miaotui.engines.layouts import Batch, Layout
 from miaotui.engines.onnx_files import ONNX_FILE, in_fp16, to_onnx
+from miaotui.engines.onnx_saving import files_of, write_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable
 from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
@@ -71,7 +72,7 @@ class TensorRtEngine(BatchedEngine):
         folder.mkdir(parents=True, exist_ok=True)
         lowered = to_onnx(model, weight_bits=8, signed=True)
         lowered = in_fp16(lowered) if self.fp16 else lowered
-        (folder / ONNX_FILE).write_bytes(lowered.SerializeToString())
+        write_onnx(lowered, folder / ONNX_FILE)
         reads_tokens = model.task.reads_tokens
         facts = {"max_tokens": model.task.max_tokens, "reads_tokens": reads_tokens}
         (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
@@ -81,12 +82,12 @@ class TensorRtEngine(BatchedEngine):
         if reason is not None:
             raise EngineUnavailable(reason)
         try:
-            onnx_bytes = (folder / ONNX_FILE).read_bytes()
+            key = _key(folder / ONNX_FILE)
             facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
             most, reads_tokens = int(facts["max_tokens"]), bool(facts.get("reads_tokens"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{folder} cannot be opened by tensorrt: {error}") from error
-        plan = _plan(onnx_bytes, largest(self.layout, most, reads_tokens))
+        plan = _plan(folder / ONNX_FILE, key, largest(self.layout, most, reads_tokens))
         return Session(_Runner(plan), self.layout, self.streams, reads_tokens=reads_tokens)
 
 
@@ -99,36 +100,45 @@ def largest(layout: Layout, most_tokens: int, reads_tokens: bool = False) -> tup
     return blocks, tokens, readouts
 
 
-def _plan(onnx_bytes: bytes, largest: tuple[int, int, int]) -> bytes:
+def _key(path: Path) -> str:
+    """Of the graph and its weights."""
+    digest = hashlib.sha256(path.read_bytes())
+    for file in files_of(path)[1:]:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _plan(path: Path, content: str, largest: tuple[int, int, int]) -> bytes:
     """From the cache, or built: seconds to minutes."""
     import tensorrt
 
     machine = probe()
-    facts = [hashlib.sha256(onnx_bytes).hexdigest(), tensorrt.__version__, machine.gpus, largest]
+    facts = [content, tensorrt.__version__, machine.gpus, largest]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     folder = cache_folder("tensorrt")
-    path = folder / f"{key}.plan"
-    if path.exists():
-        return path.read_bytes()
+    kept = folder / f"{key}.plan"
+    if kept.exists():
+        return kept.read_bytes()
     sys.stderr.write("tensorrt: building a plan for this GPU, once; this takes up to minutes\n")
     folder.mkdir(parents=True, exist_ok=True)
     gpu = hashlib.sha256(" ".join(machine.gpus).encode()).hexdigest()[:8]
     timings = folder / f"timings-{tensorrt.__version__}-{gpu}.cache"
-    plan, timed = _built(tensorrt, onnx_bytes, largest, timings)
+    plan, timed = _built(tensorrt, path, largest, timings)
     write_whole(timings, timed)
-    write_whole(path, plan)
+    write_whole(kept, plan)
     return plan
 
 
 def _built(
-    tensorrt: Any, onnx_bytes: bytes, largest: tuple[int, int, int], timings: Path
+    tensorrt: Any, path: Path, largest: tuple[int, int, int], timings: Path
 ) -> tuple[bytes, bytes]:
     """The plan, and the timings of kernels with those that were known before."""
     logger = tensorrt.Logger(tensorrt.Logger.ERROR)
     builder = tensorrt.Builder(logger)
     network = builder.create_network(_strongly_typed(tensorrt))
     parser = tensorrt.OnnxParser(network, logger)
-    if not parser.parse(onnx_bytes):
+    if not parser.parse_from_file(str(path)):
         errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
         raise EngineFailed(f"tensorrt cannot read this model: {errors[0] if errors else 'unknown'}")
     config = builder.create_builder_config()

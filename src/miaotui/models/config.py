@@ -15,7 +15,6 @@ def read_config(folder: Path) -> Any:
     """transformers' own config object. Class names in a list, and numbers in quotes where numbers
     belong, are read as meant; weights of a foreign quantizer, or attention that transformers has no
     more, are a ModelError."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     path = folder / CONFIG_FILE
@@ -27,9 +26,28 @@ def read_config(folder: Path) -> Any:
         if meant == facts:
             return AutoConfig.from_pretrained(folder, trust_remote_code=False)
         return _kind(meant).from_dict(meant)
-    except (ValueError, KeyError, OSError, TypeError, StrictDataclassError) as error:
+    except strange() as error:
         reason = ": ".join(line.strip(" :") for line in str(error).strip().splitlines()[:2])
         raise ModelError(f"{path}: {reason}") from error
+
+
+def strange(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What transformers and torch raise of a config that they cannot make a model of: these share
+    no base but Exception; and `more`."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    return (
+        *more,
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        StrictDataclassError,
+        TypeError,
+        ValueError,
+    )
 
 
 def read_object(path: Path) -> dict[str, Any]:

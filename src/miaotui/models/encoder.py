@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from miaotui.models.shape import Activation, EncoderShape, HeadKind, LayerShape, Readout
 
+QUICK_GELU_SLOPE = 1.702
+"""Of the sigmoid that stands in for the normal distribution (Hendrycks and Gimpel 2016)."""
 ATTENTION_LINEARS = ("query", "key", "value", "output")
 FFN_LINEARS = ("up", "down")
 
@@ -337,9 +339,14 @@ def _gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def _quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(QUICK_GELU_SLOPE * x)
+
+
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     Activation.GELU: F.gelu,
     Activation.GELU_TANH: _gelu_tanh,
+    Activation.QUICK_GELU: _quick_gelu,
     Activation.RELU: F.relu,
 }
 HEAD_ACTIVATIONS: dict[HeadKind, Callable[[Tensor], Tensor]] = {

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from miaotui.errors import ModelError
+from miaotui.errors import ModelError, first_line
 from miaotui.models.adapter import (
     Adapter,
     base_of,
@@ -24,27 +23,28 @@ from miaotui.models.adapter import (
     key_of,
     read_adapter,
 )
-from miaotui.models.config import CONFIG_FILE, read_config, read_object
+from miaotui.models.alone import check_alone
+from miaotui.models.config import CONFIG_FILE, read_config, strange
 from miaotui.models.families import blank_encoder, family_of
 from miaotui.models.hub import hub_folder
 from miaotui.models.model import Model, PaddedModel
 from miaotui.models.precision import PRECISION_FILE, Precision
 from miaotui.models.shape import shape_from_json, shape_to_json
 from miaotui.models.ties import each_once, load_each_, tie_, ties
+from miaotui.models.tokenizer import load_tokenizer, longest_row, room_of
 from miaotui.paths import cache_folder
-from miaotui.quiet import silence_telemetry
+from miaotui.quiet import hushed_transformers, silence_telemetry
 from miaotui.tasks import DEFAULT_TASK, TASKS, Task
-from miaotui.tasks.saved import TASK_FILE, open_task, read_tokenizer, save_task
+from miaotui.tasks.saved import TASK_FILE, open_task, save_task
 
 SHAPE_FILE = "shape.json"
+_BUFFERS = ("position_ids", "token_type_ids")
+"""What older checkpoints hold that is no weight."""
 WEIGHTS_FILE = "model.safetensors"
-_LONGEST = 512
 _WRAPPERS = ("module.", "model.")
 """What training scripts that saved a model from within a wrapper put before each weight's name."""
 _TIES = "ties"
 """Metadata of weights: names whose tensor is stored once, under the name beside them."""
-_TOKENIZER_SETTINGS = "tokenizer_config.json"
-_VOCABULARIES = ("vocab*.txt", "vocab*.json", "*.model")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _merge(adapter: Adapter, base: Source, config: Any, target: Path) -> None:
         raise ModelError(f"{adapter.folder} does not fit {base.name}: {reason}") from error
     draft = target.with_name(f".{os.getpid()}-{target.name}")
     try:
-        with _quiet():
+        with hushed_transformers():
             module.save_pretrained(draft)
         copy_tokenizer(base.folder, adapter.folder, draft)
         if not target.exists():  # another process may have been faster
@@ -151,13 +151,19 @@ def load_model(source: Source, asked: type[Task] | None = None) -> Model:
     kind = task_of(source, config) or DEFAULT_TASK
     if asked is not None and asked.architecture == kind.architecture:
         kind = asked
-    module = load_transformers(source, config, kind)
-    task, precision = _task(source, config, kind), _precision(source.folder)
-    family = family_of(config)
-    if family is None:
-        padded = padded_model(module, kind)
-        return Model(padded, task, config.model_type, precision)
-    return Model(family.encoder(module, kind.reads_tokens), task, family.name, precision)
+    loaded = load_with_notes(source, config, kind)
+    task = _task(source, config, kind, room_of(loaded.module))
+    family, precision = family_of(config), _precision(source.folder)
+    if family is not None:
+        try:
+            encoder = family.encoder(loaded.module, kind.reads_tokens)
+        except strange() as error:
+            reason = f"its config contradicts its weights: {first_line(error)}"
+            raise ModelError(f"{source.folder}: {reason}") from error
+        return Model(encoder, task, family.name, precision, loaded.notes)
+    padded = padded_model(loaded.module, kind)
+    check_alone(padded, task.tokenizer, str(source.folder))
+    return Model(padded, task, config.model_type, precision, loaded.notes)
 
 
 def padded_model(module: Any, task: type[Task]) -> PaddedModel:
@@ -171,11 +177,26 @@ def task_of(source: Source, config: Any) -> type[Task] | None:
     that has no head."""
     if (source.folder / TASK_FILE).is_file():
         return type(open_task(source.folder))
-    ends = [name.partition("For")[2] for name in getattr(config, "architectures", None) or ()]
+    named = getattr(config, "architectures", None)
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    ends = [name.partition("For")[2] for name in names]
     return next((task for task in TASKS.values() if task.architecture in ends), None)
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """transformers' own module, and what is to be said about how it was loaded."""
+
+    module: Any
+    notes: tuple[str, ...]
+
+
 def load_transformers(source: Source, config: Any, task: type[Task], **replaced: Any) -> Any:
+    """The module alone of `load_with_notes`."""
+    return load_with_notes(source, config, task, **replaced).module
+
+
+def load_with_notes(source: Source, config: Any, task: type[Task], **replaced: Any) -> Loaded:
     """transformers' own module in fp32, refused where its head was not trained.
 
     `replaced` are config entries of a head that is yet to be trained; with any, a head that was
@@ -194,7 +215,7 @@ def load_transformers(source: Source, config: Any, task: type[Task], **replaced:
         **replaced,
     }
     try:
-        with _quiet():
+        with hushed_transformers():
             module, info = loader.from_pretrained(source.folder, **settings)
             wrapper = _wrapper(info)
             if wrapper is not None:
@@ -202,9 +223,8 @@ def load_transformers(source: Source, config: Any, task: type[Task], **replaced:
                 module, info = loader.from_pretrained(
                     source.folder, key_mapping=mapping, **settings
                 )
-    except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{source.folder}: {reason}") from error
+    except strange(SafetensorError) as error:
+        raise ModelError(f"{source.folder}: {first_line(error)}") from error
     body = f"{module.base_model_prefix}."
     lost = sorted(key for key in info["missing_keys"] if key.startswith(body))
     lost = [key for key in lost if not (replaced and ".pooler." in key)]  # part of a head to train
@@ -223,8 +243,26 @@ def load_transformers(source: Source, config: Any, task: type[Task], **replaced:
             "fine-tune it first: miaotui finetune"
         )
     if getattr(module.config, "pad_token_id", None) is None:
-        module.config.pad_token_id = _padding_id(load_tokenizer(source, module.config), module)
-    return module.eval()
+        tokenizer = load_tokenizer(source.folder, module.config)
+        module.config.pad_token_id = _padding_id(tokenizer, module)
+    module.config.return_dict = True
+    return Loaded(module.eval(), tuple(_notes(module, info, replaced)))
+
+
+def _notes(module: Any, info: dict[str, Any], replaced: dict[str, Any]) -> Iterator[str]:
+    """What of the checkpoint was left out, and whether the head is a new one."""
+    kind = type(module).__name__
+    spare = sorted(key for key in info["unexpected_keys"] if not key.endswith(_BUFFERS))
+    if spare:
+        yield f"{len(spare)} weights are not part of a {kind} and were left out, such as {spare[0]}"
+    if replaced and info["mismatched_keys"]:
+        _, before, after = sorted(info["mismatched_keys"])[0]
+        yield (
+            f"the model's head is for {before[0]} outputs, the rows need {after[0]}: it was left "
+            "out, a new one is trained"
+        )
+    elif replaced and info["missing_keys"]:
+        yield "the model has no head for this task: a new one is trained"
 
 
 def _padding_id(tokenizer: Tokenizer, module: Any) -> int:
@@ -245,61 +283,18 @@ def _wrapper(info: dict[str, Any]) -> str | None:
     return next((w for w in _WRAPPERS if all(key.startswith(w) for key in strange)), None)
 
 
-def load_tokenizer(source: Source, config: Any) -> Tokenizer:
-    """The fast tokenizer with its settings obeyed, as transformers opens it: case, accents, the
-    space before the first word, the side that is cut. Without settings, tokenizer.json as it is."""
-    path = source.folder / "tokenizer.json"
-    if path.is_file():
-        plain, settings = read_tokenizer(path), source.folder / _TOKENIZER_SETTINGS
-        if not settings.is_file():
-            return plain
-        read_object(settings)
-    elif not any(file for kind in _VOCABULARIES for file in source.folder.glob(kind)):
-        raise ModelError(
-            f"{source.folder} has no tokenizer; expected tokenizer.json: save it there with the "
-            "tokenizer's save_pretrained"
-        )
-    from transformers import AutoTokenizer
-
-    try:
-        fast = AutoTokenizer.from_pretrained(source.folder, config=config, trust_remote_code=False)
-    except (ValueError, KeyError, OSError, ImportError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{source.folder}: no usable tokenizer: {reason}") from error
-    if not getattr(fast, "is_fast", False):
-        raise ModelError(f"{source.folder}: its tokenizer has no fast form (tokenizer.json)")
-    tokenizer: Tokenizer = fast.backend_tokenizer
-    tokenizer.enable_truncation(_LONGEST, direction=fast.truncation_side)
-    return tokenizer
-
-
-def longest_row(source: Source, config: Any) -> int:
-    """Tokens the model can take: by its positions, its tokenizer's settings, and no more than 512
-    where neither says."""
-    family = family_of(config)
-    limits = [family.shape(config).max_tokens] if family else []
-    positions = getattr(config, "max_position_embeddings", None)
-    if not family and isinstance(positions, int) and positions > 0:
-        limits.append(min(positions, _LONGEST))
-    settings = source.folder / _TOKENIZER_SETTINGS
-    if settings.is_file():
-        stated = read_object(settings).get("model_max_length")
-        if isinstance(stated, int | float) and 0 < stated < 1e6:
-            limits.append(int(stated))
-    return min(limits, default=_LONGEST)
-
-
-def _task(source: Source, config: Any, kind: type[Task]) -> Task:
+def _task(source: Source, config: Any, kind: type[Task], room: int | None) -> Task:
     if (source.folder / TASK_FILE).is_file():
         return open_task(source.folder)
-    tokenizer = load_tokenizer(source, config)
+    tokenizer = load_tokenizer(source.folder, config)
     known, most = tokenizer.get_vocab_size(with_added_tokens=False), _vocabulary(config)
     if most is not None and known > most:
         raise ModelError(
             f"{source.folder}: its tokenizer has {known} tokens, its model {most}: the two do not "
             "belong together"
         )
-    return kind.of_model(tokenizer, config, longest_row(source, config))
+    longest = longest_row(source.folder, config)
+    return kind.of_model(tokenizer, config, longest if room is None else min(longest, room))
 
 
 def _vocabulary(config: Any) -> int | None:
@@ -317,7 +312,7 @@ def save_model(model: Model, folder: Path) -> None:
     it."""
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model.module, PaddedModel):
-        with _quiet():
+        with hushed_transformers():
             model.module.module.save_pretrained(folder)  # type: ignore[operator]
     else:
         encoder = model.encoder
@@ -341,19 +336,3 @@ def _load_saved(folder: Path) -> Model:
     except (SafetensorError, OSError, RuntimeError, AttributeError, ValueError) as error:
         raise ModelError(f"{folder / WEIGHTS_FILE}: {str(error).splitlines()[0]}") from error
     return Model(encoder.eval(), open_task(folder), encoder.shape.family, _precision(folder))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers prints a bar and a table for each load; neither is for our users."""
-    from transformers.utils import logging as chatter
-
-    level, had_bar = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
-    chatter.disable_progress_bar()
-    chatter.set_verbosity_error()
-    try:
-        yield
-    finally:
-        chatter.set_verbosity(level)
-        if had_bar:
-            chatter.enable_progress_bar()

@@ -10,6 +10,7 @@ from miaotui.errors import ModelError
 from miaotui.models.encoder import Encoder
 from miaotui.models.latency_table import LatencyTable
 from miaotui.models.precision import Precision
+from miaotui.models.readouts import logits_of
 from miaotui.models.shape import EncoderShape
 from miaotui.models.ties import tie_, ties
 from miaotui.tasks.base import EncodedRows
@@ -43,7 +44,7 @@ class PaddedModel(nn.Module):
         if self.pad_id:
             ids = torch.where(mask > 0, ids, self.pad_id)
         named = {"token_type_ids": given["types"]} if "types" in given else {}
-        values: Tensor = self.module(input_ids=ids, attention_mask=mask, **named).logits
+        values = logits_of(self.module, {"input_ids": ids, "attention_mask": mask, **named})
         if "readout" not in given:
             return values
         places = given["readout"][:, :, None].expand(-1, -1, values.shape[-1])
@@ -58,6 +59,8 @@ class Model:
     task: Task
     family: str
     precision: Precision = Precision()
+    notes: tuple[str, ...] = ()
+    """What is to be said about how it was loaded."""
 
     @property
     def encoder(self) -> Encoder:

@@ -13,6 +13,7 @@ class Activation(StrEnum):
 
     GELU = "gelu"
     GELU_TANH = "gelu_tanh"
+    QUICK_GELU = "quick_gelu"
     RELU = "relu"
 
 

@@ -1,6 +1,8 @@
 """A bundle's model as plain padded ONNX: token ids and a mask in, logits out, nothing of ours."""
 
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -11,10 +13,10 @@ from miaotui.cascade import ENGINE_FOLDER, STAGES_FILE
 from miaotui.engines.native import HEADER_FILE, restored
 from miaotui.engines.onnx_files import ONNX_FILE, to_onnx
 from miaotui.engines.onnx_graph import lower
+from miaotui.engines.onnx_saving import ROOM_BYTES, files_of, weights_of, write_onnx
 from miaotui.errors import BundleError, OutputError, RecipeError
 from miaotui.hardware import probe
 from miaotui.models.load import SHAPE_FILE, find_model, load_model
-from miaotui.paths import write_whole
 from miaotui.tasks.saved import open_task
 
 _RENAMED = {
@@ -34,15 +36,27 @@ def export(folder: Path, to: str, out: Path) -> str:
     bundle = read_bundle(folder)
     bundle.outside(out)
     model = plain(_graph(bundle), open_task(bundle.folder).reads_tokens)
-    onnx.checker.check_model(model)
-    try:
-        write_whole(out, model.SerializeToString())
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written: {error.strerror}") from error
-    said = f"{out}: inputs {', '.join(i.name for i in model.graph.input)}; output logits"
+    apart = _write(model, out)
+    beside = f" (weights in {weights_of(out).name} beside it)" if apart else ""
+    said = f"{out}{beside}: inputs {', '.join(i.name for i in model.graph.input)}; output logits"
     if (bundle.folder / STAGES_FILE).exists():
         return f"{said}; this is the last stage of the cascade alone, since a graph has no stages"
     return said
+
+
+def _write(model: onnx.ModelProto, out: Path, inline_bytes: int = ROOM_BYTES) -> bool:
+    """Checked first, whole or not at all; whether its weights lie in a file of their own."""
+    try:
+        with TemporaryDirectory(prefix=".", dir=out.parent) as folder:
+            draft = Path(folder, out.name)
+            write_onnx(model, draft, inline_bytes)
+            onnx.checker.check_model(str(draft))
+            written = files_of(draft)
+            for file in reversed(written):
+                os.replace(file, out.with_name(file.name))
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {error.strerror}") from error
+    return len(written) > 1
 
 
 def _graph(bundle: Bundle) -> onnx.ModelProto:

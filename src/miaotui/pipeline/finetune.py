@@ -21,12 +21,11 @@ from miaotui.models.load import (
     Source,
     find_model,
     load_config,
-    load_tokenizer,
-    load_transformers,
-    longest_row,
+    load_with_notes,
     task_of,
 )
 from miaotui.models.model import Model
+from miaotui.models.tokenizer import load_tokenizer, longest_row
 from miaotui.pipeline.inputs import OnRead, unheard
 from miaotui.process import process_as_found
 from miaotui.tasks import DEFAULT_TASK, TASKS, Task, task_named
@@ -79,7 +78,8 @@ def finetune(  # noqa: PLR0913  (a verb's settings)
     config = load_config(source)
     kind = _task(source, config, data, task)
     rows = kind.read_rows(data, columns or Columns())
-    own = kind.of_rows(load_tokenizer(source, config), rows, longest_row(source, config))
+    longest = longest_row(source.folder, config)
+    own = kind.of_rows(load_tokenizer(source.folder, config), rows, longest)
     read = rows_read(own, rows)
     on_read(read)
     own.check_trainable(rows)
@@ -97,7 +97,8 @@ def finetune(  # noqa: PLR0913  (a verb's settings)
     shutil.rmtree(out.with_name(f".{out.name}.training"), ignore_errors=True)
     sizes = {n: len(getattr(splits, n)) for n in ("train", "validation", "selection", "test")}
     metric, validation = _validate(recovered.model, splits)
-    return FineTuned(out, metric, validation, sizes, recovered.steps, rows.notes, read)
+    notes = (*started.notes, *rows.notes)
+    return FineTuned(out, metric, validation, sizes, recovered.steps, notes, read)
 
 
 def _task(source: Source, config: Any, data: Path, asked: str | None) -> type[Task]:
@@ -116,9 +117,9 @@ def _start(source: Source, config: Any, task: Task, seed: int) -> tuple[Any, Fam
             "fine-tune it with transformers and give the folder to miaotui optimize"
         )
     torch.manual_seed(seed)
-    module = load_transformers(source, config, type(task), **task.model_settings())
-    encoder = family.encoder(module, task.reads_tokens)
-    return module, family, Model(encoder, task, family.name)
+    loaded = load_with_notes(source, config, type(task), **task.model_settings())
+    encoder = family.encoder(loaded.module, task.reads_tokens)
+    return loaded.module, family, Model(encoder, task, family.name, notes=loaded.notes)
 
 
 def _encoded(rows: Rows, task: Task) -> tuple[EncodedRows, Targets]:
@@ -138,7 +139,7 @@ def _save(  # noqa: PLR0913
             shutil.copyfile(source.folder / name, out / name)
     if not (out / "tokenizer.json").exists():
         (out / "tokenizer.json").write_text(
-            load_tokenizer(source, module.config).to_str(), encoding="utf-8"
+            load_tokenizer(source.folder, module.config).to_str(), encoding="utf-8"
         )
     save_splits(out, splits)
 

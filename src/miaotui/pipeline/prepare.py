@@ -174,7 +174,7 @@ def _fingerprint(inputs: Inputs, extra: EncodedRows | None, options: OptimizeOpt
 def _notes(
     splits: DataSplits, inputs: Inputs, context: Context, session: RowRunner, searches: bool
 ) -> tuple[str, ...]:
-    notes, unlabelled = [], inputs.unlabelled
+    notes, unlabelled = list(context.model.notes), inputs.unlabelled
     if not inputs.knows_splits and inputs.answered_rows is None:
         notes.append(
             "the model came without splits.json, so its rows may have been trained on: the "

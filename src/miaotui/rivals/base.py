@@ -9,10 +9,10 @@ from pathlib import Path
 from miaotui.engines.base import Runner
 from miaotui.engines.layouts import Layout, Padded
 from miaotui.engines.onnx_files import ONNX_FILE, trace
+from miaotui.engines.onnx_saving import write_onnx
 from miaotui.errors import EngineFailed
 from miaotui.hardware import Machine
 from miaotui.models.model import PaddedModel
-from miaotui.paths import write_whole
 from miaotui.tasks.base import EncodedRows
 
 
@@ -35,7 +35,7 @@ class StockModel:
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
-                write_whole(path, trace(self.module).SerializeToString())
+                write_onnx(trace(self.module), path)
             except EngineFailed as error:
                 failed.write_text(str(error), encoding="utf-8")
                 raise

@@ -9,6 +9,7 @@ from numpy import ndarray
 from miaotui.engines.base import Runner, feeds
 from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import quantize_dynamically
+from miaotui.engines.onnx_saving import write_onnx
 from miaotui.engines.onnxruntime import onnx_session, run_onnx
 from miaotui.hardware import Machine
 from miaotui.rivals.base import Rival, StockModel, missing_package
@@ -32,7 +33,7 @@ class OnnxRuntime(Rival):
         if self.int8:
             quantized = quantize_dynamically(onnx.load(str(path)), reduce_range=stock.saturates)
             path = stock.folder / "dynamic-int8.onnx"
-            path.write_bytes(quantized.SerializeToString())
+            write_onnx(quantized, path)
         session = onnx_session(path, stock.cores)
         names = [entry.name for entry in session.get_inputs()]
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from miaotui.errors import ModelError
+from miaotui.errors import ModelError, first_line
 from miaotui.tasks import TASKS, Task
 
 TASK_FILE = "task.json"
 TOKENIZER_FILE = "tokenizer.json"
+_OF_TOKENIZERS = (Exception,)
+"""What the library `tokenizers` raises of a file that it cannot read: it has nothing narrower."""
 _TOKENIZER_MODELS = ("BPE", "Unigram", "WordLevel", "WordPiece")
 
 
@@ -37,9 +39,13 @@ def read_tokenizer(path: Path) -> Tokenizer:
     """A tokenizer.json; anything else in it is a ModelError."""
     text = path.read_text(encoding="utf-8")
     try:
-        kind = json.loads(text)["model"]["type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is not a tokenizer: it names no model type") from error
-    if kind not in _TOKENIZER_MODELS:
+        model = json.loads(text)["model"]
+        kind = model.get("type")  # which older versions left out
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} is not a tokenizer: it holds no model") from error
+    if kind is not None and kind not in _TOKENIZER_MODELS:
         raise ModelError(f"{path}: unknown tokenizer {kind}; known: {', '.join(_TOKENIZER_MODELS)}")
-    return Tokenizer.from_str(text)
+    try:
+        return Tokenizer.from_str(text)
+    except _OF_TOKENIZERS as error:
+        raise ModelError(f"{path} is not a tokenizer: {first_line(error)}") from error

@@ -16,6 +16,9 @@ ACTIVATIONS = {
     "gelu": Activation.GELU,
     "gelu_new": Activation.GELU_TANH,
     "gelu_pytorch_tanh": Activation.GELU_TANH,
+    "gelu_python": Activation.GELU,
+    "gelu_fast": Activation.GELU_TANH,
+    "quick_gelu": Activation.QUICK_GELU,
     "relu": Activation.RELU,
 }
 HEAD_KINDS = {"tanh": HeadKind.TANH, "gelu": HeadKind.GELU, "relu": HeadKind.RELU}
