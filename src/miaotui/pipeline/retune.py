@@ -36,7 +36,8 @@ MOST_DIVERGENCE = 0.02
 already may be as far as it is."""
 PLAN = SpeedPlan(rounds=10, round_seconds=0.3, max_round_seconds=1.0, latency_calls=1000)
 """How the leading ways are timed side by side."""
-_SCREENED_RUNS, _SCREENED_CALLS = 3, 30
+_FINAL_S = 60.0
+_SCREENED_RUNS, _SCREENED_CALLS, _SCREENED_S = 3, 60, 1.0
 _REFINED, _FINALISTS = 2, 3
 
 
@@ -178,7 +179,7 @@ def _chosen(job: _Job, tried: _Tried) -> Retuned:
         raise EngineUnavailable(f"nothing here runs {job.made.folder} as it answered: {reasons}")
     with ExitStack() as stack:
         contenders = [
-            _contender(title, stack.enter_context(_warm(tried.options[title], job)), job.rows)
+            _contender(title, stack.enter_context(_warm(tried.options[title], job)), job)
             for title in racing
         ]
         results = measure_interleaved(
@@ -186,6 +187,7 @@ def _chosen(job: _Job, tried: _Tried) -> Retuned:
             _numbers(job.rows),
             job.plan,
             lambda share: job.progress(f"timing {len(racing)} side by side", share),
+            _FINAL_S,
         )
     best, ratio = _fastest(results, racing, job)
     cores, near = job.work.cores, tried.near[best]
@@ -226,12 +228,13 @@ def _ranked(tried: _Tried, job: _Job) -> list[str]:
 def _screened(runner: RowRunner, job: _Job) -> float:
     """Rows/s of the golden rows, or where single rows count the median latency in ms: alone, and
     enough to tell what may lead."""
-    rows = job.golden.rows
-    if not job.one_by_one:
-        return rows.num_inputs / min(_seconds(runner, rows) for _ in range(_SCREENED_RUNS))
-    singles = [rows.select([i % len(rows)]) for i in range(2 * _SCREENED_CALLS)]
-    calls = [_seconds(runner, single) for single in singles][_SCREENED_CALLS:]
-    return 1e3 * float(np.median(calls))
+    rows, times = job.golden.rows, list[float]()
+    runs = [rows] * _SCREENED_RUNS
+    if job.one_by_one:
+        runs = [rows.select([i % len(rows)]) for i in range(_SCREENED_CALLS)]
+    while len(times) < len(runs) and sum(times) < _SCREENED_S:
+        times.append(_seconds(runner, runs[len(times)]))
+    return 1e3 * float(np.median(times)) if job.one_by_one else rows.num_inputs / min(times)
 
 
 def _seconds(runner: RowRunner, rows: EncodedRows) -> float:
@@ -259,8 +262,11 @@ def _numbers(rows: EncodedRows) -> list[Text]:
     return [str(number) for number in range(len(rows))]
 
 
-def _contender(title: str, runner: RowRunner, rows: EncodedRows) -> Contender:
-    def run(numbers: Sequence[Text]) -> object:
-        return runner.run(rows.select([int(str(number)) for number in numbers]))
+def _contender(title: str, runner: RowRunner, job: _Job) -> Contender:
+    """Single rows are timed only where they decide."""
 
-    return Contender(title, run, lambda number: run([number]), droppable=False)
+    def run(numbers: Sequence[Text]) -> object:
+        return runner.run(job.rows.select([int(str(number)) for number in numbers]))
+
+    one = (lambda number: run([number])) if job.one_by_one else None
+    return Contender(title, run, one, droppable=False)
