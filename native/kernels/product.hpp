@@ -254,7 +254,7 @@ static inline void tile(const LinearView& linear, const Input& in, int row, int 
   float_tile<rows>(linear, in, row, panel, out);
 }
 
-// The rows that are left after the last whole tile.
+// Up to so many rows; none do nothing.
 template <int rows, class Out>
 static void last_tile(const LinearView& linear, const Input& in, int row, int panel, int left,
                       const Out& out) {
@@ -307,8 +307,11 @@ static inline void multiply_panels(const LinearView& linear, const Input& in, in
                                    Range panels, const Out& out) {
   for (int panel = panels.begin; panel < panels.end; ++panel) {
     int row = first;
-    for (; row + kRows <= last; row += kRows) tile<kRows>(linear, in, row, panel, out);
-    last_tile<kRows - 1>(linear, in, row, panel, last - row, out);
+    for (; last - row >= 2 * kRows; row += kRows) tile<kRows>(linear, in, row, panel, out);
+    // Two halves, not a whole tile and a small one, whose few sums would wait for each other.
+    const int left = last - row, half = left > kRows ? left / 2 : 0;
+    last_tile<kRows>(linear, in, row, panel, half, out);
+    last_tile<kRows>(linear, in, row + half, panel, left - half, out);
   }
 }
 
