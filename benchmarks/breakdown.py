@@ -1,12 +1,15 @@
 """Where the native engine's time goes, step by step, beside the processor's ceiling.
 
-    python benchmarks/breakdown.py
+    python benchmarks/breakdown.py [--avx2] [--shapes minilm,bert] [--lengths 26,128,512]
 
 Compiles breakdown.cpp and ceiling.cpp for this processor (a C++ compiler is needed) and runs every
-step of a layer by itself on one core, for MiniLM's and BERT-base's layers and rows of 26, 128 and
-512 tokens. Result: results/breakdown.json; a table of shares of a layer.
+step of a layer by itself on one core, for MiniLM's and BERT-base's layers. With --avx2 the compiler
+may use AVX2 alone, so that the kernels of processors without VNNI run, and weights of 7 bits stand
+beside those of 8. Result: results/breakdown.json or breakdown-avx2.json; a table of shares of a
+layer.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -21,6 +24,7 @@ from miaotui.hardware import cpp_compiler
 
 SHAPES = {"minilm": (384, 12, 1536), "bert": (768, 12, 3072)}
 LENGTHS = (26, 128, 512)
+AVX2 = ("-mavx2", "-mfma")
 DYNAMIC = (
     "query_key_value",
     "attention",
@@ -36,23 +40,40 @@ DYNAMIC = (
 
 
 def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--avx2", action="store_true")
+    options.add_argument("--shapes", default=",".join(SHAPES))
+    options.add_argument("--lengths", default=",".join(map(str, LENGTHS)))
+    given = options.parse_args()
     compiler = cpp_compiler()
     if compiler is None:
         sys.exit("breakdown: there is no C++ compiler; install g++")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    most = ceiling() or {}
+    own = AVX2 if given.avx2 else ("-march=native",)
+    most = ceiling(own) or {}
     results: dict[str, Any] = {"conditions": conditions(), "ceiling": most, "layers": {}}
+    if given.avx2:
+        results["held_to"] = "avx2"
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, "breakdown")
         source = Path(__file__).with_name("breakdown.cpp")
-        flags = ["-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"]
+        flags = ["-std=c++17", "-O3", *own, "-fno-math-errno", "-fno-trapping-math", "-pthread"]
         subprocess.run([compiler, *flags, "-Wno-psabi", "-w", "-o", program, source], check=True)
-        for name, shape in SHAPES.items():
-            for length in LENGTHS:
-                steps = run(program, (*shape, length))
-                results["layers"][f"{name}-{length}"] = steps
-                print("\n".join([f"{name}, rows of {length} tokens", *table(steps, most)]))
-    write_result("breakdown", results)
+        for name in given.shapes.split(","):
+            for length in map(int, given.lengths.split(",")):
+                for bits in (8, 7) if given.avx2 else (8,):
+                    steps = run(program, (*SHAPES[name], length, bits))
+                    title = f"{name}-{length}" + ("-7bit" if bits == 7 else "")
+                    results["layers"][title] = steps
+                    print("\n".join([title, *table(steps, ceiling_of(most, bits))]))
+    write_result("breakdown-avx2" if given.avx2 else "breakdown", results)
+
+
+def ceiling_of(most: dict[str, float], bits: int) -> float:
+    """The best int8; of AVX2 alone what is exact for any weights of so many bits, or nearly any."""
+    if not any("vnni" in name or "amx" in name for name in most):
+        return most.get("int8_avx2" if bits == 8 else "int8_avx2_four_products", 0.0)
+    return max((value for name, value in most.items() if name.startswith("int8")), default=0.0)
 
 
 def run(program: Path, arguments: tuple[int, ...]) -> dict[str, dict[str, float]]:
@@ -62,9 +83,8 @@ def run(program: Path, arguments: tuple[int, ...]) -> dict[str, dict[str, float]
     return {name: {"ns_per_token": float(ns), "gops": float(gops)} for name, ns, gops in rows}
 
 
-def table(steps: dict[str, dict[str, float]], most: dict[str, float]) -> list[str]:
+def table(steps: dict[str, dict[str, float]], peak: float) -> list[str]:
     total = sum(steps[name]["ns_per_token"] for name in DYNAMIC)
-    peak = max((value for name, value in most.items() if name.startswith("int8")), default=0.0)
     lines = []
     for name in dict.fromkeys(DYNAMIC):
         own = steps[name]["ns_per_token"] * DYNAMIC.count(name)

@@ -81,6 +81,7 @@ struct Encoder::Scratch {
   std::vector<Aligned<std::uint8_t>> codes;
   std::vector<std::int32_t> starts, ids, types;
   Aligned<float> logits;
+  Room room;
 
   Scratch(const Encoder& encoder, int most_tokens, int members)
       : tokens(rounded_up(most_tokens, kRowStep)), members(members) {
@@ -88,10 +89,13 @@ struct Encoder::Scratch {
     const int hidden = rounded_up(net.hidden, kColumns);
     work.head_stride = rounded_up(std::max(encoder.widest_heads_, 1), kColumns);
     const int rank = std::max(encoder.widest_rank_, net.embedding);
+    const int inner = rounded_up(std::max(encoder.widest_inner_, 1), kColumns);
+    if (!encoder.kernels_.half_attention) make_room(std::max({hidden, work.head_stride, inner,
+                                                               rounded_up(rank, kColumns)}));
     work.state = state(hidden);
     work.picked = state(hidden);
     work.context = state(std::max(hidden, work.head_stride));
-    work.inner = state(rounded_up(std::max(encoder.widest_inner_, 1), kColumns));
+    work.inner = state(inner);
     work.rank = state(rounded_up(rank, kColumns));
     work.sum = values(hidden);
     work.query = region(static_cast<std::size_t>(tokens + kRowStep) * work.head_stride);
@@ -120,7 +124,15 @@ struct Encoder::Scratch {
     const std::size_t size = static_cast<std::size_t>(tokens) * stride;
     halves.push_back(aligned_zeros<std::uint16_t>(size));
     codes.push_back(aligned_zeros<std::uint8_t>(size));
-    return {values(stride), halves.back().get(), codes.back().get(), values(1), stride};
+    return {values(stride), halves.back().get(), codes.back().get(), values(1), stride, room};
+  }
+
+  // Where bf16 is not multiplied as it is, rows are widened for products of it (and maybe of codes).
+  void make_room(int widest) {
+    room.columns = widest + kRoomGap;
+    halves.push_back(aligned_zeros<std::uint16_t>(static_cast<std::size_t>(kWidenedRows) *
+                                                  room.columns * members));
+    room.codes = halves.back().get();
   }
 };
 

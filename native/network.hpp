@@ -21,6 +21,13 @@ constexpr int kHeadStep = 16;
 // Scratch has rows in multiples of this many: a tile of rows is read whole, its last ones unused.
 constexpr int kRowStep = 16;
 
+// Rows whose codes a product widens to 16 bits at a time, where it needs them so; of bf16 to floats
+// half as many.
+constexpr int kWidenedRows = 48;
+
+// Between two such rows, so that those of a tile lie in different sets of the nearest cache.
+constexpr int kRoomGap = 32;
+
 MIAOTUI_INLINE constexpr int rounded_up(int value, int step) { return (value + step - 1) / step * step; }
 
 enum class Activation : int { gelu, gelu_tanh, relu };
@@ -34,16 +41,24 @@ enum class Format : int { fp32, bf16, int8 };
 
 // Weights are packed in panels of so many columns; an int8 panel's depth is a multiple of
 // `depth_step`, at most kColumns, a bf16 panel's of half that. `code_shift` is what the kernel takes
-// from each code of a row before it multiplies.
+// from each code of a row before it multiplies. `sorted`: see groups.hpp.
 struct Panels {
   int columns, depth_step, code_shift = 0;
+  bool sorted = false;
+};
+
+// The groups of four codes of a sorted int8 panel: `four_products` pairs of them come first, then
+// `two_products` single ones, then the others.
+struct GroupCounts {
+  std::int32_t four_products = 0, two_products = 0;
 };
 
 // y = x W + b, packed in panels of as many columns as a kernel takes at once.
 //
 // int8: [panels][depth / 4][panel columns][4] codes; y = (sum of u8 * s8 + offset) * row scale *
 // column scale + bias. Codes of a row are unsigned: `input_zero` stands for 0. Where `input_scale`
-// is 0 every row has a scale of its own and its zero is 128.
+// is 0 every row has a scale of its own and its zero is 128. Sorted panels: `groups` has [panels]
+// [depth / 4], where in a row each group of four starts, and `counts` what may be done with them.
 // bf16: [panels][depth / 2][panel columns][2]; y = sum * factor + bias.
 // fp32: [panels][depth][panel columns].
 struct LinearView {
@@ -60,6 +75,8 @@ struct LinearView {
   // Of a low-rank pair: what comes before, and how many columns it gives.
   const LinearView* first = nullptr;
   int rank = 0;
+  const std::int32_t* groups = nullptr;
+  const GroupCounts* counts = nullptr;
 
   MIAOTUI_INLINE const LinearView& entry() const { return first != nullptr ? *first : *this; }
 };
@@ -126,6 +143,12 @@ struct Chunk {
   MIAOTUI_INLINE int tokens() const { return starts[rows]; }
 };
 
+// One region a member, for widened rows: kWidenedRows of `columns` codes, kRoomGap among them.
+struct Room {
+  std::uint16_t* codes = nullptr;
+  int columns = 0;
+};
+
 // A state of some tokens: in float, and in bf16 or in codes with a scale a row where a product
 // wants them.
 struct State {
@@ -134,6 +157,7 @@ struct State {
   std::uint8_t* codes = nullptr;
   float* scales = nullptr;
   int stride = 0;
+  Room room = {};
 };
 
 // Scratch of one team; Encoder::Scratch sizes it.

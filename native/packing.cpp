@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "groups.hpp"
+
 namespace miaotui {
 namespace {
 
@@ -107,6 +109,18 @@ void PackedLinear::pack_codes(const PlainLinear& plain, Panels panels, Spread ou
   view_.weights = codes_.get();
   view_.scales = scales_.get();
   view_.offsets = offsets_.get();
+  if (panels.sorted) sort_panels(panel);
+}
+
+void PackedLinear::sort_panels(int panel) {
+  const int groups = view_.depth / 4;
+  groups_ = aligned_zeros<std::int32_t>(static_cast<std::size_t>(view_.panels) * groups);
+  counts_ = std::make_unique<GroupCounts[]>(view_.panels);
+  for (int p = 0; p < view_.panels; ++p)
+    counts_[p] = sort_groups(codes_.get() + static_cast<std::size_t>(p) * panel * view_.depth, panel,
+                             groups, groups_.get() + static_cast<std::size_t>(p) * groups);
+  view_.groups = groups_.get();
+  view_.counts = counts_.get();
 }
 
 void PackedLinear::pack_halves(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,

@@ -44,6 +44,7 @@ class PackedLinear {
  private:
   void pack_codes(const PlainLinear& plain, Panels panels, Spread outputs, Spread inputs,
                   float factor);
+  void sort_panels(int panel);
   void pack_halves(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
                    float factor);
   void pack_floats(const PlainLinear& plain, int panel, Spread outputs, Spread inputs,
@@ -53,7 +54,8 @@ class PackedLinear {
   Aligned<std::int8_t> codes_;
   Aligned<std::uint16_t> halves_;
   Aligned<float> values_, scales_, bias_;
-  Aligned<std::int32_t> offsets_;
+  Aligned<std::int32_t> offsets_, groups_;
+  std::unique_ptr<GroupCounts[]> counts_;
   std::unique_ptr<PackedLinear> first_;
 };
 

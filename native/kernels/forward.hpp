@@ -28,7 +28,7 @@ static inline Wants ffn_wants(const LayerView& layer) {
 // Two codes' worth of scales never mix: a calibrated product ignores those of its rows.
 static inline Input input_of(const LinearView& linear, const State& state, int rows) {
   const float* scales = linear.input_scale > 0.0f ? nullptr : state.scales;
-  return {state.values, state.halves, state.codes, scales, state.stride, rows};
+  return {state.values, state.halves, state.codes, scales, state.stride, rows, state.room};
 }
 
 // A product, or the two of a low-rank pair; the state already has what the first of them wants.

@@ -65,7 +65,20 @@ struct Input {
   const float* scales = nullptr;  // null: the product's own input scale
   int stride = 0;
   int rows = 0;
+  Room room = {};
+  // Widened, where the product wants that: rows from `first_wide` on, `wide_stride` apart.
+  const void* wide = nullptr;
+  int wide_stride = 0, first_wide = 0;
 };
+
+// bf16 that is multiplied as floats is made floats once for all panels.
+constexpr bool kWidensHalves = !kHalfAttention;
+
+template <class Wide>
+static inline const Wide* wide_rows(const Input& in, int row) {
+  return static_cast<const Wide*>(in.wide) +
+         static_cast<std::size_t>(row - in.first_wide) * in.wide_stride;
+}
 
 // A sum of codes as a value.
 static inline Floats value_of(Ints sum, Floats scale, float row_scale, Floats bias) {
@@ -75,6 +88,15 @@ static inline Floats value_of(Ints sum, Floats scale, float row_scale, Floats bi
 static inline float row_scale(const LinearView& linear, const Input& in, int row) {
   return in.scales != nullptr ? in.scales[row] : linear.input_scale;
 }
+
+#if defined(MIAOTUI_SORTED)  // the instruction set has its own
+constexpr bool kWidensCodes = true;
+
+template <int rows, class Out>
+static inline void int8_tile(const LinearView& linear, const Input& in, int row, int panel,
+                             const Out& out);
+#else
+constexpr bool kWidensCodes = false;
 
 template <int rows, class Out>
 static inline void int8_tile(const LinearView& linear, const Input& in, int row, int panel,
@@ -111,6 +133,7 @@ static inline void int8_tile(const LinearView& linear, const Input& in, int row,
           value_of(sums[r][v], scale, row_scale(linear, in, row + r), bias));
   }
 }
+#endif
 
 // Adds the products of one pair of each row and of each column; a pass of kParts.
 template <int part, int rows, int vectors>
@@ -148,17 +171,41 @@ static inline void multiply_depth(Floats (&sums)[rows][vectors], const float* va
   }
 }
 
+// The same where pairs are multiplied as floats and the rows are floats already.
+template <int part, int rows, int vectors>
+static inline void multiply_part(Floats (&sums)[rows][vectors], const float* values, int stride,
+                                 const std::uint16_t* weights) {
+  Pairs columns[vectors];
+#pragma GCC unroll 16
+  for (int v = 0; v < vectors; ++v) columns[v] = ready_pairs<part>(weights + v * kWidth * 2);
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) {
+    const Floats value = all(values[static_cast<std::size_t>(r) * stride + part]);
+#pragma GCC unroll 16
+    for (int v = 0; v < vectors; ++v) sums[r][v] += value * columns[v];
+  }
+}
+
 template <int rows, class Out>
 static inline void half_tile(const LinearView& linear, const Input& in, int row, int panel,
                              const Out& out) {
   const std::uint16_t* weights = static_cast<const std::uint16_t*>(linear.weights) +
                                  static_cast<std::size_t>(panel) * linear.depth * kPanel;
-  const std::uint16_t* halves = in.halves + static_cast<std::size_t>(row) * in.stride;
   const int column = panel * kPanel;
   Floats sums[rows][kVectors] = {};
-  for (int k = 0; k < linear.depth; k += 2) {
-    multiply_depth(sums, halves + k, in.stride, weights);
-    weights += kPanel * 2;
+  if constexpr (kWidensHalves) {
+    const float* values = wide_rows<float>(in, row);
+    for (int k = 0; k < linear.depth; k += 2) {
+      multiply_part<0>(sums, values + k, in.wide_stride, weights);
+      multiply_part<1>(sums, values + k, in.wide_stride, weights);
+      weights += kPanel * 2;
+    }
+  } else {
+    const std::uint16_t* halves = in.halves + static_cast<std::size_t>(row) * in.stride;
+    for (int k = 0; k < linear.depth; k += 2) {
+      multiply_depth(sums, halves + k, in.stride, weights);
+      weights += kPanel * 2;
+    }
   }
 #pragma GCC unroll 16
   for (int v = 0; v < kVectors; ++v) {
@@ -207,7 +254,7 @@ static inline void tile(const LinearView& linear, const Input& in, int row, int 
   float_tile<rows>(linear, in, row, panel, out);
 }
 
-// The rows that are left after the last whole tile.
+// Up to so many rows; none do nothing.
 template <int rows, class Out>
 static void last_tile(const LinearView& linear, const Input& in, int row, int panel, int left,
                       const Out& out) {
@@ -223,18 +270,70 @@ static void last_tile(const LinearView& linear, const Input& in, int row, int pa
 template <class Out>
 static void tiled_panel(const LinearView& linear, const Input& in, int panel, const Out& out);
 
-// This member's panels of the product; each panel stays in the nearest cache for all rows.
+// Rows `first` to `last`, `depth` columns of each, in the format that tiles multiply; what they are
+// made of may be read up to the next multiple of kColumns.
+static Input widened(const LinearView& linear, const Input& in, int first, int last,
+                     const Team& team) {
+  typedef std::uint8_t Bytes __attribute__((vector_size(kWidth)));
+  typedef std::uint16_t Halves __attribute__((vector_size(kWidth * 2)));
+  Input wide = in;
+  const std::size_t size = static_cast<std::size_t>(kWidenedRows) * in.room.columns;
+  std::uint16_t* to = in.room.codes + size * team.member;
+  wide.wide = to;
+  wide.wide_stride = rounded_up(linear.depth, kColumns) + kRoomGap;
+  wide.first_wide = first;
+  for (int row = first; row < last; ++row) {
+    const std::size_t from = static_cast<std::size_t>(row) * in.stride;
+    const std::size_t at = static_cast<std::size_t>(row - first) * wide.wide_stride;
+    for (int k = 0; k < linear.depth; k += kWidth)
+      if (linear.format == Format::int8) {
+        Bytes codes;
+        std::memcpy(&codes, in.codes + from + k, sizeof codes);
+        const Halves halves = __builtin_convertvector(codes, Halves);
+        std::memcpy(to + at + k, &halves, sizeof halves);
+      } else {
+        Halves halves;
+        std::memcpy(&halves, in.halves + from + k, sizeof halves);
+        store(reinterpret_cast<float*>(to) + at + k,
+              as_floats(__builtin_convertvector(halves, Ints) << 16));
+      }
+  }
+  return wide;
+}
+
+// All rows that are given times this member's panels; each panel stays in the nearest cache for all.
+template <class Out>
+static inline void multiply_panels(const LinearView& linear, const Input& in, int first, int last,
+                                   Range panels, const Out& out) {
+  for (int panel = panels.begin; panel < panels.end; ++panel) {
+    int row = first;
+    for (; last - row >= 2 * kRows; row += kRows) tile<kRows>(linear, in, row, panel, out);
+    // Two halves, not a whole tile and a small one, whose few sums would wait for each other.
+    const int left = last - row, half = left > kRows ? left / 2 : 0;
+    last_tile<kRows>(linear, in, row, panel, half, out);
+    last_tile<kRows>(linear, in, row + half, panel, left - half, out);
+  }
+}
+
+// This member's panels of the product.
 template <class Out>
 static void multiply(const LinearView& linear, const Input& in, const Team& team, const Out& out) {
   const Range panels = team.share(linear.panels);
-  for (int panel = panels.begin; panel < panels.end; ++panel) {
-    if constexpr (kTiled)
-      if (linear.format != Format::fp32) {
+  if constexpr (kTiled)
+    if (linear.format != Format::fp32) {
+      for (int panel = panels.begin; panel < panels.end; ++panel)
         tiled_panel(linear, in, panel, out);
-        continue;
-      }
-    int row = 0;
-    for (; row + kRows <= in.rows; row += kRows) tile<kRows>(linear, in, row, panel, out);
-    last_tile<kRows - 1>(linear, in, row, panel, in.rows - row, out);
+      return;
+    }
+  const bool codes = kWidensCodes && linear.format == Format::int8;
+  const bool halves = kWidensHalves && linear.format == Format::bf16;
+  if (!codes && !halves) {
+    multiply_panels(linear, in, 0, in.rows, panels, out);
+    return;
+  }
+  const int block = codes ? kWidenedRows : kWidenedRows / 2;
+  for (int first = 0; first < in.rows; first += block) {
+    const int last = first + block < in.rows ? first + block : in.rows;
+    multiply_panels(linear, widened(linear, in, first, last, team), first, last, panels, out);
   }
 }

@@ -38,7 +38,7 @@ expect() {
   grep -q -e "$words" "$work/said" || { echo "not said by $*: $words" >&2; exit 1; }
 }
 
-build encoder encoder packing dispatch pool processor team isa/portable isa/neon_dot tests/encoder_test
+build encoder encoder groups packing dispatch pool processor team isa/portable isa/neon_dot tests/encoder_test
 build pool pool tests/pool_test
 build wordpiece wordpiece tests/wordpiece_test
 

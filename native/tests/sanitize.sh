@@ -65,7 +65,7 @@ if [ "$(uname -m)" = x86_64 ]; then
   for source in isa/*.cpp; do own_code_only "$source"; done
 fi
 for sanitizer in address,undefined thread; do
-  run "$sanitizer" encoder encoder.cpp packing.cpp dispatch.cpp pool.cpp processor.cpp team.cpp isa/*.cpp \
+  run "$sanitizer" encoder encoder.cpp groups.cpp packing.cpp dispatch.cpp pool.cpp processor.cpp team.cpp isa/*.cpp \
     tests/encoder_test.cpp
   run "$sanitizer" pool pool.cpp tests/pool_test.cpp
 done

@@ -231,6 +231,22 @@ def test_lower_precision_stays_near_eager(technique: Any, error: float, opened: 
     assert not np.array_equal(logits, opened(model).run(ROWS).values)
 
 
+def test_weights_of_seven_bits_stay_near_eager(isa: str, tmp_path: Path) -> None:
+    model = random_model(uneven())
+    lowered = Int8Static().prepare(model, tiny_encoder.calibration())
+    NativeEngine(weight_bits=7).build(lowered, None, tmp_path)
+    saved = load_file(tmp_path / TENSORS_FILE)
+    codes = [tensor for tensor in saved.values() if tensor.dtype == np.int8]
+    assert {int(np.abs(each).max()) for each in codes} == {63}
+
+    logits = NativeEngine().open(tmp_path, 1).run(ROWS).values
+
+    expected = eager(model, ROWS)
+    assert np.abs(logits - expected).max() <= 0.15 * float(np.ptp(expected, axis=0).max())
+    alone = NativeEngine().open(tmp_path, 3).run(ROWS.select([6])).values
+    assert np.array_equal(alone[0], logits[6])
+
+
 def test_bf16_is_torchs_own_rounding(opened: Opened, tmp_path: Path) -> None:
     model = BFloat16().prepare(random_model(uneven()), tiny_encoder.calibration())
     opened(model)

@@ -52,6 +52,21 @@ def test_the_instruction_set_decides_bits_and_bf16(
     assert any(isinstance(s, BFloat16) for m in moves for s in m.steps) is bf16
 
 
+def test_where_byte_products_saturate_the_native_engine_tries_seven_bits_first_then_eight(
+    tmp_path: Path,
+) -> None:
+    context = tiny_context.context(tmp_path, machine=tiny_context.machine_with(("avx2",)))
+    moves = planner.first_moves(context, ("torch", "native"))[1:]
+    assert [(move.engine, *map(type, move.steps)) for move in moves] == [
+        (NativeEngine(weight_bits=7), Int8Static),
+        (NativeEngine(weight_bits=7), Int8Dynamic),
+        (NativeEngine(), Int8Static),
+        (NativeEngine(), Int8Dynamic),
+        (NativeEngine(),),
+    ]
+    assert planner.float_recipes(moves[0]) == (Recipe(engine=NativeEngine()),) * 2
+
+
 def test_latency_refines_threads_and_throughput_streams(tmp_path: Path) -> None:
     context = tiny_context.context(tmp_path)
     trial = Trial(recipe=RUNTIME, origin="free")
@@ -90,7 +105,9 @@ def test_no_bucket_is_longer_than_the_model_takes(tmp_path: Path) -> None:
 
 
 def test_the_native_engine_is_tried_first_and_has_no_layouts(tmp_path: Path) -> None:
-    context = tiny_context.context(tmp_path, machine=tiny_context.machine_with(("avx512_bf16",)))
+    context = tiny_context.context(
+        tmp_path, machine=tiny_context.machine_with(("avx512f", "avx512_vnni", "avx512_bf16"))
+    )
     moves = planner.first_moves(context, ("torch", "native", "openvino"))
     native = [move for move in moves if move.engine.name == "native"]
     assert moves[1:5] == native
