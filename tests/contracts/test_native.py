@@ -138,7 +138,7 @@ def test_every_family_agrees_with_transformers(family: str, opened: Opened, tmp_
     np.testing.assert_allclose(logits, expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("activation", Activation)
+@pytest.mark.parametrize("activation", [a for a in Activation if a is not Activation.QUICK_GELU])
 @pytest.mark.parametrize("head_kind", HeadKind)
 def test_layers_of_any_shape_agree_with_eager(
     activation: Activation, head_kind: HeadKind, opened: Opened
