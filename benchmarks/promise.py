@@ -47,6 +47,7 @@ SIZES = {"few": (300, 600), "usual": (767, 1535)}
 """Selection and test rows."""
 SHARES = (0.35, 0.5, 0.65, 0.8)
 MORE_ROWS = 5 / 3
+FEWEST_CHANGED = 0.02
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Candidate:
             test_error=errors["test_error"],
             changed=changed,
             divergence=changed,
-            is_share=shrunk,
+            follows_changes=shrunk,
             throughput_rows_per_s=self.rows_per_s,
         )
 
@@ -115,9 +116,11 @@ def main() -> None:
     options.add_argument("--max-drop", default="1%")
     given = options.parse_args()
     path = RESULTS / "promise.json"
-    done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    asked = {"max_drop": parse_drop(given.max_drop), "draws": given.draws}
+    done = stored if asked.items() <= stored.items() else {}
     conditions = json.loads((WORK / "conditions.json").read_text(encoding="utf-8"))
-    done |= {"conditions": conditions, "max_drop": parse_drop(given.max_drop), "draws": given.draws}
+    done |= {"conditions": conditions, **asked}
     sets: dict[str, Any] = done.setdefault("sets", {})
     for name in [name for name in SETS if (WORK / name / "pool").exists()]:
         pool = candidates(WORK / name / "pool")
@@ -129,6 +132,7 @@ def main() -> None:
                     pool, RULES[rule], *SIZES[size], done["max_drop"], given.draws
                 )
                 write_result("promise", done)
+    done["lost_of_changed"] = lost_of_changed(sets)
     done["together"] = {
         size: {rule: together([s[size][rule] for s in sets.values()]) for rule in RULES}
         for size in SIZES
@@ -223,6 +227,25 @@ def drawn(
         "speed": float(np.exp(np.mean(np.log(speeds)))),
         "mean_true_loss": float(np.mean(losses)),
         "largest_true_loss": float(np.max(losses)),
+    }
+
+
+def lost_of_changed(sets: dict[str, Any]) -> dict[str, Any]:
+    """What of the answers that a candidate changes is a loss, over those that change 2% and more:
+    where search/shrinkage.py has its constants from."""
+    ratios = {
+        name: [
+            entry["true_loss"] / entry["changed"]
+            for entry in of_set["candidates"]
+            if entry["changed"] >= FEWEST_CHANGED
+        ]
+        for name, of_set in sets.items()
+    }
+    whole = np.concatenate([np.array(of) for of in ratios.values()])
+    return {
+        "mean": float(whole.mean()),
+        "standard_deviation": float(whole.std()),
+        "mean_by_set": {name: float(np.mean(of)) for name, of in ratios.items()},
     }
 
 

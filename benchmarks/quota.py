@@ -90,14 +90,14 @@ def group_of(quota: float | None) -> Iterator[str]:
     group = (ROOT / "cpu" if old else ROOT) / f"miaotui-quota-{os.getpid()}"
     try:
         group.mkdir()
+    except OSError as error:
+        sys.exit(f"no control group can be made here ({error}); run it as root")
+    try:
         if old:
             (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
             (group / "cpu.cfs_quota_us").write_text(str(int(quota * PERIOD_US)))
         else:
             (group / "cpu.max").write_text(f"{int(quota * PERIOD_US)} {PERIOD_US}")
-    except OSError as error:
-        sys.exit(f"no control group can be made here ({error}); run it as root")
-    try:
         yield str(group)
     finally:
         group.rmdir()

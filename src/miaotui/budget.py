@@ -50,6 +50,8 @@ class Budget:
         _check_drop("max_drop", self.max_drop)
         if self.max_class_drop is not None:
             _check_drop("max_class_drop", self.max_class_drop)
+            if self.max_class_drop == 0:
+                raise BudgetError("no rows show that a class loses nothing; allow some, as 5%")
         if not 0.5 <= self.confidence < 1:
             raise BudgetError(
                 f"confidence is {self.confidence}; expected 50% or more and less than 100%, as 80%"
@@ -92,7 +94,9 @@ def parse_limit(max_drop: str | None, max_change: str | None) -> float:
     if max_drop is not None and max_change is not None:
         raise BudgetError("--max-drop judges by labels and --max-change without; give one of them")
     if max_change is not None:
-        return parse_share(max_change, "max-change", "1% or 0.01")
+        change = parse_share(max_change, "max-change", "1% or 0.01")
+        _check_drop("max-change", change)
+        return change
     return Budget.max_drop if max_drop is None else parse_drop(max_drop)
 
 

@@ -23,6 +23,7 @@ from miaotui.hardware import Machine, computes_bf16, probe
 from miaotui.host import Made, Placed, read_choice
 from miaotui.predictor import Predictor
 from miaotui.process import process_as_found
+from miaotui.tasks.metrics import AGREEMENT_NAME
 from miaotui.tasks.saved import open_task
 from miaotui.tasks.task import Task
 
@@ -61,6 +62,13 @@ class Bundle:
             raise BundleError(f"{self.folder}: {str(error).splitlines()[0]}") from error
         parts, stages = parts_of(engine, self.folder)
         return Made(self.folder, self.manifest["digest"], parts, stages, task, self.golden)
+
+    @property
+    def metric(self) -> str | None:
+        """What labelled rows are judged by: as the search judged, unless that was by agreement with
+        the original's own answers. None is the task's default."""
+        name: str | None = self.manifest.get("metric")
+        return None if name == AGREEMENT_NAME else name
 
     def usual_cores(self, machine: Machine) -> int:
         """Those that it runs on where nobody says: what it was tuned for on the machine, else what

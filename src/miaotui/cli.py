@@ -40,7 +40,7 @@ app = typer.Typer(
 P = ParamSpec("P")
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-Data = Annotated[Path, typer.Option("--data", help="labelled rows: CSV, TSV, JSONL, Parquet")]
+Data = Annotated[Path, typer.Option("--data", help="rows: CSV, TSV, JSONL, Excel, Parquet, ...")]
 Out = Annotated[Path, typer.Option("--out", help="folder to write")]
 TextColumn = Annotated[str | None, typer.Option("--text-column")]
 PairColumn = Annotated[str | None, typer.Option("--pair-column")]

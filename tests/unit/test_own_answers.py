@@ -1,5 +1,6 @@
 """`--max-change`: rows without labels, judged by how many of the original's answers change."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +9,16 @@ import pytest
 from typer.testing import CliRunner
 
 import tiny_job
-from miaotui.budget import Budget
+from miaotui.budget import Budget, parse_limit
 from miaotui.cli import app
+from miaotui.data.columns import Columns
 from miaotui.data.saved_splits import load_splits
 from miaotui.errors import BudgetError, DataError
+from miaotui.measure.judge import judge_for
 from miaotui.models.load import find_model, load_model
 from miaotui.pipeline.inputs import Inputs, read_inputs
 from miaotui.pipeline.options import OptimizeOptions, RowsOptions
-from miaotui.pipeline.own_answers import COUNT_FILE
+from miaotui.pipeline.own_answers import COUNTS_FILE
 from miaotui.pipeline.prepare import prepare
 from miaotui.tasks.outputs import Outputs
 from tiny import TAGS, save_tiny
@@ -72,18 +75,46 @@ def test_labels_that_are_there_are_not_looked_at(model: Path, tmp_path: Path) ->
     assert whole(read_inputs(options(model, scrambled, tmp_path))) == right
 
 
-def test_a_run_that_goes_on_has_as_many_rows_answered_as_before(
+def test_a_run_that_goes_on_has_as_many_rows_of_each_file_as_before(
     model: Path, tmp_path: Path
 ) -> None:
-    """The rest of the texts may be distilled on."""
+    """The rest of the texts may be distilled on; a fresh run counts anew."""
+    test = tmp_path / "test.txt"
+    test.write_text("\n".join(map(str, tiny_job.texts(900, seed=9))), encoding="utf-8")
     asked = options(model, plain(tmp_path), tmp_path)
+    asked = replace(asked, rows=replace(asked.rows, test=test))
+    first = read_inputs(asked)
+    assert first.answered_rows is not None
+    counts = dict.fromkeys(first.answered_rows, 250)
     asked.work.mkdir()
-    (asked.work / COUNT_FILE).write_text("250", encoding="utf-8")
-    inputs = read_inputs(asked)
-    assert len(whole(inputs)) == inputs.answered_rows == 250
-    assert inputs.unlabelled is not None
-    assert len(inputs.unlabelled) == 150
-    assert not set(inputs.unlabelled.texts) & set(whole(inputs))
+    (asked.work / COUNTS_FILE).write_text(json.dumps(counts), encoding="utf-8")
+    again = read_inputs(asked)
+    assert again.answered_rows == counts
+    assert len(counts) == 2
+    assert len(again.splits.test) == len(whole(again)) - len(again.splits.test) == 250
+    assert again.unlabelled is not None
+    assert len(again.unlabelled) == 150 + 650
+    assert not set(again.unlabelled.texts) & set(whole(again))
+    fresh = read_inputs(replace(asked, fresh=True))
+    assert len(fresh.splits.test) >= 512
+
+
+def test_a_dry_run_answers_a_sample_and_tells_the_same_sizes(model: Path, tmp_path: Path) -> None:
+    asked = options(model, plain(tmp_path), tmp_path)
+    sizes = [
+        [len(part) for part in (inputs.splits.train, inputs.splits.selection, inputs.splits.test)]
+        for inputs in (read_inputs(asked), read_inputs(asked, sample=60))
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def test_a_trial_is_not_believed_better_than_the_answers_it_changes(
+    model: Path, tmp_path: Path
+) -> None:
+    """What changes is what is lost here, not a share of it."""
+    job = prepare(options(model, plain(tmp_path), tmp_path))
+    assert not job.context.judge.follows_changes
+    assert judge_for(job.context.model.task).follows_changes
 
 
 def test_with_enough_other_texts_more_rows_are_for_the_test(model: Path, tmp_path: Path) -> None:
@@ -96,13 +127,25 @@ def test_with_enough_other_texts_more_rows_are_for_the_test(model: Path, tmp_pat
     assert len(read_inputs(with_others).splits.test) == 120
 
 
-def test_a_tagger_changes_a_text_when_one_tag_changes(tmp_path: Path) -> None:
-    tagger = save_tiny("bert", tmp_path / "tagger", tags=TAGS)
+@pytest.mark.parametrize(
+    "tags",
+    [TAGS, ("O", "B-PER", "I-PER"), ("O", "B-PER", "I-PER", "L-PER", "U-PER"), ("O", "PER", "LOC")],
+    ids=["IO", "BIO", "BILOU", "bare"],
+)
+def test_a_tagger_changes_a_text_when_its_entities_change(
+    tags: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A random tagger spells many entities wrongly: what nobody reads is no answer."""
+    tagger = save_tiny("bert", tmp_path / "tagger", tags=tags, seed=1)
     job = prepare(options(tagger, plain(tmp_path), tmp_path))
     judge, test = job.context.judge, job.test()
     assert judge.original_quality(test) == 1.0
+    task = job.context.model.task
+    entities = task.answers(test.texts, test.rows, test.original)
+    some = next(i for i, answer in enumerate(entities) if answer.entities)
+    first, last = test.original.starts[some], test.original.starts[some + 1]
     changed = np.array(test.original.values, copy=True)
-    changed[0] = np.roll(changed[0], 1)
+    changed[first:last] = np.eye(len(tags), dtype=np.float32)[0]
     assert judge.compare(Outputs(changed, test.original.starts), test).drop == 1 / len(test)
 
 
@@ -116,7 +159,16 @@ def test_what_may_be_lost_is_said_in_one_way(model: Path, tmp_path: Path) -> Non
     assert none.exit_code == 2
     assert "--max-change" in none.stderr
     with pytest.raises(BudgetError, match="by agreement alone"):
-        read_inputs(options(model, rows, tmp_path, metric="macro_f1"))
+        options(model, rows, tmp_path, metric="macro_f1")
+    with pytest.raises(BudgetError, match="looks at no label"):
+        OptimizeOptions(
+            str(model), RowsOptions(rows, columns=Columns(label="x")), tmp_path, by_agreement=True
+        )
+    labelled = tiny_job.write_rows(tmp_path / "rows.csv", model, 100)
+    with pytest.raises(BudgetError, match="judged by --max-change"):
+        read_inputs(options(model, labelled, tmp_path, by_agreement=False, metric="agreement"))
+    with pytest.raises(BudgetError, match=r"max-change is 1\.5"):
+        parse_limit(None, "150%")
 
 
 def test_one_answer_to_everything_is_refused(model: Path, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from miaotui.tasks.metrics import Evidence, Metric
 from miaotui.tasks.outputs import Outputs, Targets
 from miaotui.tasks.task import Task
 
+_FEWEST_RESAMPLED = 2
+
 
 class Opened(Protocol):
     """A model that is ready to run."""
@@ -104,6 +106,11 @@ class OutputsJudge(Judge):
     seed: int = 0
     each_class: bool = False
 
+    @property
+    def follows_changes(self) -> bool:
+        """As of the metric."""
+        return metric_of(self.task, self.metric).follows_changes
+
     def split(self, rows: Rows, original: Opened) -> Split:
         encoded = self.task.encode(rows.texts)
         return Split(rows.texts, encoded, self.task.targets(rows, encoded), original.run(encoded))
@@ -149,7 +156,7 @@ class OutputsJudge(Judge):
         groups, losses = split.rows.input_starts, {}
         for name, metric in self.task.class_metrics.items():
             original = self._evidence(metric, split.original, split.targets, groups)
-            if len(original) > 1:
+            if len(original) >= (1 if metric.is_share else _FEWEST_RESAMPLED):
                 optimized = self._evidence(metric, outputs, split.targets, groups)
                 losses[name] = _loss(metric, original, optimized, self.seed)
         return losses

@@ -146,6 +146,8 @@ class AcceptanceTest(_Frozen):
     drop: float
     passed: bool
     upper_bound: float | None = None
+    confidence: float | None = None
+    """Of the bound."""
 
 
 def _once_named(name: str, old: str) -> Any:

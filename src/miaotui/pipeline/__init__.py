@@ -48,7 +48,7 @@ def _optimize(options: OptimizeOptions, listener: Watch, on_read: OnRead) -> Opt
     engines = usable_engines(probe(), options.engines)
     recipe = None if options.recipe is None else given_recipe(options.recipe, engines)
     job = prepare(options, on_read)
-    for line in foreseen(job.splits, job.context.judge, options.budget):
+    for line in foreseen(job.splits.test, job.context.judge, options.budget):
         watch(News("loading", "", "", clock.left_s, line))
     if recipe is not None:
         find = partial(measure_recipe, recipe, job.context, engines, options.budget, clock, watch)

@@ -91,7 +91,7 @@ def _opened(name: str, cores: int, stack: ExitStack) -> _Opened:
         bundle = read_bundle(name)
         opened = stack.enter_context(open_bundle(bundle, cores))
         side = Side(name, True, opened.runs_on, opened.warnings)
-        return _Opened(side, opened, bundle.manifest.get("metric"))
+        return _Opened(side, opened, bundle.metric)
     try:
         from miaotui.models.load import find_model, load_model
     except ImportError as error:

@@ -21,6 +21,8 @@ from miaotui.search.evaluate import Effort
 from miaotui.search.forecast import planned_stages
 from miaotui.search.planner import original_recipe, tried_unasked, usable_engines
 
+_ANSWERED = 256
+"""Rows that are answered where answers stand in for labels."""
 _SPLITS = ("train", "validation", "selection", "test")
 
 
@@ -30,13 +32,14 @@ def dry_run(options: OptimizeOptions, on_read: OnRead = unheard) -> Plan:
     answers a few rows now."""
     began = time.monotonic() if options.began is None else options.began
     check_out(options.out)
-    inputs = read_inputs(options, on_read)
+    inputs = read_inputs(options, on_read, _ANSWERED)
     usable = usable_engines(inputs.machine, options.engines)
     engines = usable if options.engines else tried_unasked(usable)
     with REFERENCE().open_model(inputs.model, inputs.cores) as session:
         speed = rows_per_s(inputs.splits.selection, session, inputs.model.task)
     rows = {name: len(getattr(inputs.splits, name)) for name in _SPLITS}
     splits = rows | affordable_counts(inputs.splits, speed, options.budget.time_budget_s)
+    test = inputs.splits.test.select(range(splits["test"]))
     return Plan(
         model=options.model,
         family=inputs.model.family,
@@ -50,7 +53,10 @@ def dry_run(options: OptimizeOptions, on_read: OnRead = unheard) -> Plan:
         stages=_stages(inputs, engines, splits, options),
         rivals={rival.name: rival.unavailable(inputs.machine) for rival in RIVALS},
         time=_time(options, splits, speed, time.monotonic() - began),
-        notes=(*inputs.notes, *foreseen(inputs.splits, inputs.judge, options.budget)),
+        notes=(
+            *inputs.notes,
+            *foreseen(_cut(inputs.splits.test, splits["test"]), inputs.judge, options.budget),
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from miaotui.budget import Budget
 from miaotui.data.rows import Columns
+from miaotui.errors import BudgetError
 from miaotui.models.model import Model
 
 SMALLEST_FOR_SURGERY = 300
@@ -48,6 +49,12 @@ class OptimizeOptions:
     golden: bool = True
     command: str = ""
     began: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.by_agreement and self.metric is not None:
+            raise BudgetError("--max-change judges by agreement alone; leave --metric out")
+        if self.by_agreement and self.rows.columns.label is not None:
+            raise BudgetError("--max-change looks at no label; leave --label-column out")
 
     @property
     def work(self) -> Path:

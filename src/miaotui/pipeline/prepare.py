@@ -29,7 +29,7 @@ from miaotui.models.model import Calibration
 from miaotui.pipeline.affordable import affordable_splits
 from miaotui.pipeline.inputs import Inputs, OnRead, calibration, read_inputs, unheard
 from miaotui.pipeline.options import SMALLEST_FOR_SURGERY, OptimizeOptions
-from miaotui.pipeline.own_answers import COUNT_FILE
+from miaotui.pipeline.own_answers import COUNTS_FILE
 from miaotui.search.build import build_and_open
 from miaotui.search.context import Context, write_json
 from miaotui.tasks.base import EncodedRows, joined
@@ -67,7 +67,7 @@ def prepare(options: OptimizeOptions, on_read: OnRead = unheard) -> Prepared:
     splits = inputs.splits
     bare = bare_context(inputs, _unlabelled_rows(inputs), options, _work_folder(options))
     if inputs.answered_rows is not None:
-        write_json(bare.work / COUNT_FILE, inputs.answered_rows)
+        write_json(bare.work / COUNTS_FILE, dict(inputs.answered_rows))
     with _original(bare) as session:
         memory = bare.work / f"rows-{bare.fingerprint}.json"
         budget_s, seed = options.budget.time_budget_s, options.rows.seed

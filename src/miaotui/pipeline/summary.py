@@ -94,6 +94,7 @@ def summarize(  # noqa: PLR0913  (one document of all that was found)
                     drop=t.report.drop,
                     passed=t.passed,
                     upper_bound=t.upper_bound,
+                    confidence=t.confidence,
                 )
                 for t in tested
             ],

@@ -52,7 +52,7 @@ def verify(
     if cores < probe().cores:
         limit_cores(cores)
     card = {n: v for n, v in bundle.manifest["measured"].items() if n.startswith("engine_")}
-    metric = bundle.manifest.get("metric")
+    metric = bundle.metric
     with open_bundle(bundle, cores) as predictor:
         agreement, difference = _golden(predictor, bundle.golden)
         rows = rows_like(bundle, predictor.task, isinstance(predictor.session, Cascade), seed)

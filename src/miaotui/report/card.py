@@ -79,9 +79,8 @@ def _acceptance(result: OptimizationResult) -> str:
 
 
 def _tested(test: AcceptanceTest) -> str:
-    below = "" if test.upper_bound is None else f", below {words.score(test.upper_bound)}"
     verdict = "passed" if test.passed else "failed"
-    return f"{test.name}: loss {words.score(test.drop)}{below}, {verdict}"
+    return f"{test.name}: {sentences.loss(test)}, {verdict}"
 
 
 def _conditions(result: OptimizationResult) -> list[str]:

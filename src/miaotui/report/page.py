@@ -37,6 +37,7 @@ def page(result: OptimizationResult) -> str:
     return template.render(
         result=result,
         words=words,
+        loss=sentences.loss,
         point_hover=charts.point_hover,
         css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         name=Path(result.bundle).name or result.bundle,

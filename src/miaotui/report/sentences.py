@@ -2,7 +2,14 @@
 
 import yaml
 
-from miaotui.measure.result import Baseline, OptimizationResult, RatioTriple, Rival, best_rival
+from miaotui.measure.result import (
+    AcceptanceTest,
+    Baseline,
+    OptimizationResult,
+    RatioTriple,
+    Rival,
+    best_rival,
+)
 from miaotui.measure.statistics import FEWEST_ROUNDS_FOR_INTERVAL, smallest_decidable_drop
 from miaotui.report import words
 
@@ -43,6 +50,14 @@ def verdict(result: OptimizationResult) -> str:
         return kept + sure
     below = f"below {words.score(quality.upper_bound)} with {quality.confidence:.0%} confidence"
     return f"{below}: {kept}{sure}{_of_classes(result)}"
+
+
+def loss(test: AcceptanceTest) -> str:
+    """What a candidate lost, and below what that is how surely."""
+    lost = f"loss {words.score(test.drop)}"
+    if test.upper_bound is None or test.confidence is None:
+        return lost
+    return f"{lost}, below {words.score(test.upper_bound)} with {test.confidence:.0%} confidence"
 
 
 def _of_classes(result: OptimizationResult) -> str:

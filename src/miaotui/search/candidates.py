@@ -111,7 +111,7 @@ def chance(trial: Trial, budget: Budget) -> float:
     if budget.max_drop == 0 or trial.is_original:
         return 1.0
     drop, error = trial.drop, trial.drop_error
-    if trial.is_share:
+    if trial.follows_changes:
         drop, error = believed(drop, error, trial.changed)
     losses = [(drop, error, trial.test_error, budget.max_drop)]
     if budget.max_class_drop is not None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from miaotui.budget import Budget, Objective
 from miaotui.errors import MiaotuiError, OutputError
-from miaotui.measure.statistics import CONFIDENCE, PairedLoss, PairedShares
+from miaotui.measure.statistics import CONFIDENCE, PairedLoss
 from miaotui.predictor import Predictor
 from miaotui.recipe import Recipe
 from miaotui.search.build import build_recipe, folder_bytes, open_recipe
@@ -123,7 +123,7 @@ def _measure(recipe: Recipe, context: Context, folder: Path, effort: Effort) -> 
         "drop": report.drop,
         **loss_errors(report.loss, fewer_rows),
         "changed": 1 - report.agreement,
-        "is_share": isinstance(report.loss, PairedShares),
+        "follows_changes": context.judge.follows_changes,
         "class_drops": [
             {"name": name, "drop": loss.estimate, **loss_errors(loss, fewer_rows)}
             for name, loss in report.class_losses.items()

@@ -41,8 +41,8 @@ class Trial(BaseModel):
     """What that error will be on the test rows."""
     changed: float = 1.0
     """Share of the selection rows answered otherwise than by the original."""
-    is_share: bool = False
-    """Whether the drop is of a share of rows, such as accuracy."""
+    follows_changes: bool = False
+    """Whether the drop is of a metric whose losses are a steady share of the answers changed."""
     class_drops: tuple[ClassDrop, ...] = ()
     """Of each class, where these are limited."""
     divergence: float = 1.0

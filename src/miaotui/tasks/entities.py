@@ -96,11 +96,14 @@ class Tags:
         return begin
 
     def write(self, spans: Iterable[tuple[int, int, str]], words: int) -> list[str]:
-        """Tags of a row that spell these entities (first, last exclusive, type)."""
-        tags = [OUTSIDE] * words
+        """Tags of a row that spell these entities (first, last exclusive, type), in the
+        tagger's own labels."""
+        named = {parts(label): label for label in self.labels}
+        tags = [named.get((OUTSIDE, ""), OUTSIDE)] * words
         for first, last, kind in spans:
             for i in range(first, last):
-                tags[i] = f"{self._letter(i == first, i + 1 == last)}-{kind}"
+                letter = self._letter(i == first, i + 1 == last)
+                tags[i] = named.get((letter, kind), f"{letter}-{kind}")
         return tags
 
     def _letter(self, first: bool, last: bool) -> str:

@@ -18,12 +18,14 @@ Evidence = Shaped[ndarray, "rows columns"]
 
 @dataclass(frozen=True)
 class Metric:
-    """`is_share`: the evidence is one boolean a row and the value their mean."""
+    """`is_share`: the evidence is one boolean a row and the value their mean. `follows_changes`:
+    what a compressed model loses is a steady share of the answers that it changes."""
 
     name: str
     evidence: Callable[[Outputs, Targets], Evidence]
     value: Callable[[Evidence], float]
     is_share: bool = False
+    follows_changes: bool = False
 
 
 def labels_on(logits: Logits) -> Bool[ndarray, "rows labels"]:
@@ -42,7 +44,7 @@ def _all_labels_right(outputs: Outputs, targets: Targets) -> Bool[ndarray, "rows
     return right[:, None]
 
 
-def _share(right: Bool[ndarray, "rows 1"]) -> float:
+def share_right(right: Bool[ndarray, "rows 1"]) -> float:
     return float(right.mean())
 
 
@@ -100,7 +102,7 @@ def class_recall(label: int) -> Metric:
         own: Bool[ndarray, "rows 1"] = _right(outputs, targets)[targets.values == label]
         return own
 
-    return Metric("recall", right, _share, is_share=True)
+    return Metric("recall", right, share_right, is_share=True)
 
 
 def label_f1(label: int) -> Metric:
@@ -144,13 +146,14 @@ def _ranks(values: Float64[ndarray, " rows"]) -> Float64[ndarray, " rows"]:
     return means[place]
 
 
-ACCURACY = Metric("accuracy", _right, _share, is_share=True)
+ACCURACY = Metric("accuracy", _right, share_right, is_share=True, follows_changes=True)
 MACRO_F1 = Metric("macro_f1", _label_hits, _macro_f1)
 MCC = Metric("mcc", _predicted_and_true, _mcc)
 F1 = Metric("f1", _positive_hits, _macro_f1)
-AGREEMENT = Metric("agreement", _right, _share, is_share=True)
-"""The same as accuracy, named for labels that are the original's own answers."""
-AGREEMENT_OF_LABELS = Metric("agreement", _all_labels_right, _share, is_share=True)
-AGREEMENT_OF_VALUES = Metric("agreement", _values, _spearman)
+AGREEMENT_NAME = "agreement"
+"""Of the metrics for labels that are the original's own answers."""
+AGREEMENT = Metric(AGREEMENT_NAME, _right, share_right, is_share=True)
+AGREEMENT_OF_LABELS = Metric(AGREEMENT_NAME, _all_labels_right, share_right, is_share=True)
+AGREEMENT_OF_VALUES = Metric(AGREEMENT_NAME, _values, _spearman)
 SPEARMAN = Metric("spearman", _values, _spearman)
 PEARSON = Metric("pearson", _values, _pearson)

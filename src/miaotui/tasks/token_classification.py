@@ -17,9 +17,9 @@ from miaotui.data.rows import Label, Rows
 from miaotui.errors import DataError
 from miaotui.tasks.base import EncodedRows, Text
 from miaotui.tasks.class_labels import class_names
-from miaotui.tasks.entities import OUTSIDE, Tags, labels_for, read_spans, scheme_of_rows
+from miaotui.tasks.entities import Tags, labels_for, read_spans, scheme_of_rows
 from miaotui.tasks.entity_rows import holds_entities, read_entity_rows
-from miaotui.tasks.metrics import Evidence, Metric
+from miaotui.tasks.metrics import AGREEMENT_NAME, Evidence, Metric, share_right
 from miaotui.tasks.outputs import Outputs, Targets
 from miaotui.tasks.task import SMALLEST_TRAINABLE, ConfidenceName, LossName, Task
 from miaotui.tasks.text_classification import softmax
@@ -137,13 +137,17 @@ class TokenClassification(Task):
         words = rows.readouts_or_all().merged(rows.input_starts)
         merged = outputs.merged(rows.input_starts)
         best = merged.values.argmax(axis=1) if len(merged.values) else np.zeros(0, dtype=np.int64)
-        tags: list[Label] = []
-        for a, b in zip(merged.starts[:-1], merged.starts[1:], strict=True):
-            row = [OUTSIDE] * (int(words.values[a:b, 1].max(initial=-1)) + 1)
-            for word, tag in zip(words.values[a:b, 1].tolist(), best[a:b].tolist(), strict=True):
-                row[word] = self.labels[tag]
-            tags.append(tuple(row))
-        return tags
+        spans, place = self.tags.spans(best, merged.starts), words.values[:, 1]
+        text = np.searchsorted(merged.starts, spans.first, side="right") - 1
+        found: list[list[tuple[int, int, str]]] = [[] for _ in range(len(merged))]
+        numbers = (text, place[spans.first], place[spans.last - 1], spans.kind)
+        for i, first, last, kind in zip(*(n.tolist() for n in numbers), strict=True):
+            found[i].append((first, last + 1, self.tags.kinds[kind]))
+        most = [
+            int(place[a:b].max(initial=-1)) + 1
+            for a, b in zip(merged.starts[:-1], merged.starts[1:], strict=True)
+        ]
+        return [tuple(self.tags.write(*row)) for row in zip(found, most, strict=True)]
 
     def answers(
         self, texts: Sequence[Text], rows: EncodedRows, outputs: Outputs
@@ -174,7 +178,7 @@ class TokenClassification(Task):
         return (
             Metric("entity_f1", partial(entity_counts, self.tags), micro_f1),
             Metric("token_accuracy", _token_counts, _share_right),
-            Metric("agreement", _rows_right, _share, is_share=True),
+            Metric(AGREEMENT_NAME, partial(_rows_alike, self.tags), share_right, is_share=True),
         )
 
     @property
@@ -305,15 +309,11 @@ def _token_counts(outputs: Outputs, targets: Targets) -> Evidence:
     return np.stack([np.bincount(row[right], minlength=rows), targets.lengths], axis=1)
 
 
-def _rows_right(outputs: Outputs, targets: Targets) -> Bool[ndarray, "rows 1"]:
-    """Whether every word of a row is tagged right."""
-    counts = _token_counts(outputs, targets)
-    right: Bool[ndarray, "rows 1"] = (counts[:, 0] == counts[:, 1])[:, None]
-    return right
-
-
-def _share(right: Evidence) -> float:
-    return float(right.mean())
+def _rows_alike(tags: Tags, outputs: Outputs, targets: Targets) -> Bool[ndarray, "rows 1"]:
+    """Whether a row's entities are those of its targets, no more and no fewer."""
+    counts = entity_counts(tags, outputs, targets)
+    alike: Bool[ndarray, "rows 1"] = (counts == counts[:, :1]).all(axis=1)[:, None]
+    return alike
 
 
 def _share_right(counts: Evidence) -> float:
