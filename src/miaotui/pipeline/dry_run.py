@@ -55,7 +55,7 @@ def dry_run(options: OptimizeOptions, on_read: OnRead = unheard) -> Plan:
         time=_time(options, splits, speed, time.monotonic() - began),
         notes=(
             *inputs.notes,
-            *foreseen(_cut(inputs.splits.test, splits["test"]), inputs.judge, options.budget),
+            *foreseen(test, inputs.judge, options.budget),
         ),
     )
 
