@@ -23,6 +23,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,14 @@ RULES = {
 }
 
 
+@cache
+def errors_of(loss: PairedShares, test_rows: int) -> dict[str, float]:
+    return loss_errors(loss, math.sqrt(loss.rows / test_rows))
+
+
+bound_of = cache(bound)
+
+
 @dataclass(frozen=True)
 class Candidate:
     """What it answers of the unseen rows, beside the original."""
@@ -96,7 +105,7 @@ class Candidate:
     def trial(self, chosen: ndarray, test_rows: int, shrunk: bool) -> Trial:
         loss = self.loss(chosen)
         changed = float(self.changed[chosen].mean())
-        errors = loss_errors(loss, math.sqrt(len(chosen) / test_rows))
+        errors = errors_of(loss, test_rows)
         return Trial(
             recipe=self.recipe,
             origin="free",
@@ -204,7 +213,6 @@ def drawn(
 ) -> dict[str, float]:
     """Every draw by its number, so that rules are compared on the same rows."""
     test_rows = round(rule.test_rows * test_rows)
-    by_key = {candidate.recipe.key: candidate for candidate in pool}
     budget = Budget(max_drop, confidence=rule.frozen_at)
     broke, speeds, losses = 0, [], []
     for draw in range(draws):
@@ -214,8 +222,8 @@ def drawn(
         frozen = frozen_candidates(trials, trials[0], budget, rule.most)
         answer = pool[0]
         for trial in frozen[1:]:
-            candidate = by_key[trial.recipe.key]
-            if bound(candidate.loss(test), rule.confidence) > max_drop:
+            candidate = pool[next(i for i, known in enumerate(trials) if known is trial)]
+            if bound_of(candidate.loss(test), rule.confidence) > max_drop:
                 break
             answer = candidate
         broke += answer.true_loss > max_drop

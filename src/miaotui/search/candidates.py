@@ -1,7 +1,7 @@
 """Choosing among trials: pure functions of them and the budget."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from statistics import NormalDist
 
@@ -67,7 +67,7 @@ def frozen_candidates(
     With a target p99 it is the safest that meets it, unless the original does.
     """
     hopeful = [t for t in trials if promising(t, budget)]
-    kept = [t for t in hopeful if t.recipe.key != original.recipe.key]
+    kept = [t for t in hopeful if t.recipe != original.recipe]
     if budget.target_p99_ms is not None:
         if original.p99_ms <= budget.target_p99_ms:
             return [original]
@@ -83,25 +83,24 @@ def _greatest_gain(
     steps: Sequence[Trial], original: Trial, budget: Budget, most: int
 ) -> Sequence[Trial]:
     """Those of the steps, in their order, whose acceptance test is expected to gain most."""
-    chances = {t.recipe.key: chance(t, budget) for t in steps}
-    gains = {t.recipe.key: math.log(original.times_behind(t, budget.ranks_by)) for t in steps}
+    known = [
+        (chance(t, budget), math.log(original.times_behind(t, budget.ranks_by))) for t in steps
+    ]
     sizes = range(min(most - 1, len(steps)), 0, -1)
-    choices = [choice for size in sizes for choice in combinations(chances, size)]
-    best = max(choices, key=lambda keys: _expected_gain(keys, chances, gains), default=())
-    return [t for t in steps if t.recipe.key in best]
+    choices = [choice for size in sizes for choice in combinations(range(len(steps)), size)]
+    best = max(choices, key=lambda chosen: _expected_gain([known[i] for i in chosen]), default=())
+    return [steps[i] for i in best]
 
 
-def _expected_gain(
-    keys: Sequence[str], chances: Mapping[str, float], gains: Mapping[str, float]
-) -> float:
-    """The logarithm of what the accepted one is expected to gain over the original, in the
-    objective's cost. Steps are taken to fail together: one is reached with the smallest chance of
+def _expected_gain(steps: Sequence[tuple[float, float]]) -> float:
+    """The logarithm of what the accepted one of the steps (chance, gain over the original) is
+    expected to gain. Steps are taken to fail together: one is reached with the smallest chance of
     those up to it."""
     gain, sure, before = 0.0, 1.0, 0.0
-    for key in keys:
-        sure = min(sure, chances[key])
-        gain += sure * (gains[key] - before)
-        before = gains[key]
+    for likely, gains in steps:
+        sure = min(sure, likely)
+        gain += sure * (gains - before)
+        before = gains
     return gain
 
 
