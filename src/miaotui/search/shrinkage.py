@@ -8,7 +8,7 @@ and tells most of what it will lose.
 
 LOST_OF_CHANGED, STRAY_OF_CHANGED = 0.15, 0.12
 """Of the share of answers changed, what of it is a loss: mean and standard deviation over
-compressed models (`lost_of_changed` in results/promise.json of benchmarks/promise.py)."""
+compressed models, rounded (`lost_of_changed` in results/promise.json of benchmarks/promise.py)."""
 
 
 def believed(drop: float, error: float, changed: float) -> tuple[float, float]:
