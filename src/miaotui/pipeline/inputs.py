@@ -11,7 +11,7 @@ from miaotui.data.saved_splits import load_splits
 from miaotui.data.split import DEFAULT_FRACTIONS, DataSplits, Fractions
 from miaotui.data.unlabelled import Unlabelled, distinct
 from miaotui.errors import BudgetError, LabelsMissing, ModelError
-from miaotui.hardware import Machine, limit_cores, probe
+from miaotui.hardware import Machine, probe, use_cores
 from miaotui.measure.judge import OutputsJudge, judge_for
 from miaotui.models.load import Source, find_model, load_model
 from miaotui.models.model import Calibration, Model
@@ -59,9 +59,7 @@ def read_inputs(options: OptimizeOptions, on_read: OnRead = unheard) -> Inputs:
     _check_task(model.task, asked)
     given, read = options.rows, []
 
-    cores = options.cores or machine.cores
-    if cores != machine.cores:
-        limit_cores(cores)
+    cores = use_cores(options.cores)
     rest: list[Text] = []
 
     def rows_of(path: Path, labelled: bool = not options.by_agreement) -> Rows:
