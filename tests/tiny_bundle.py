@@ -43,7 +43,8 @@ def made_by(
     recorded: Engine | None = None,
 ) -> Bundle:
     """A bundle that `engine` made here, as if by the settings `recorded`. `shift` is added to
-    what the golden rows gave of the first label, so that nothing answers them as they were answered."""
+    what the golden rows gave of the first label, so that nothing answers them as they were
+    answered."""
 
     def fill(draft: Path) -> Mapping[str, Any]:
         save_task(model.task, draft)
