@@ -40,9 +40,11 @@ def made_by(
     golden: bool = True,
     shift: float = 0.0,
     objective: str = "throughput",
+    recorded: Engine | None = None,
 ) -> Bundle:
-    """A bundle that `engine` made here. `shift` is added to what the golden rows gave of the first
-    label, so that nothing answers them as they were answered."""
+    """A bundle that `engine` made here, as if by the settings `recorded`. `shift` is added to
+    what the golden rows gave of the first label, so that nothing answers them as they were
+    answered."""
 
     def fill(draft: Path) -> Mapping[str, Any]:
         save_task(model.task, draft)
@@ -56,7 +58,7 @@ def made_by(
         lengths, counts = np.unique(ROWS.lengths, return_counts=True)
         machine = probe()
         return {
-            "engine": engine.model_dump(mode="json"),
+            "engine": (recorded or engine).model_dump(mode="json"),
             "environment": asdict(machine)
             | {"instruction_set": machine.instruction_set, "cores": 1},
             "longest_row": 20,

@@ -86,7 +86,8 @@ def _say(line: str) -> None:
 
 
 def _print(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+    text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
+    sys.stdout.write(text + "\n")
 
 
 def _say_read(read: "RowsRead") -> None:

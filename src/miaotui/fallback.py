@@ -32,15 +32,20 @@ _SURE_EDGES = (16, 32, 64, 128, 256, 512)
 
 
 def placed(made: Made, machine: Machine, cores: int) -> Placed:
-    """As chosen before, else as made; where something here cannot run that, by the first fallback
+    """As tuned before, else as made; where something here cannot run that, by the first fallback
     that answers the golden rows as they were answered. An EngineUnavailable where there is none."""
-    known = read_choice(made, machine)
-    if known is not None:
+    known, reasons = read_choice(made, machine), _reasons(made.parts, machine)
+    is_wanted = known is not None and (known.is_tuned or any(reasons))
+    if known is not None and is_wanted and not any(_reasons(known.parts, machine)):
         return known
-    reasons = [part.engine.unsuited(part.folder, machine) for part in made.parts]
     if not any(reasons):
         return Placed(made.parts)
     return _fallback(made, machine, cores, reasons)
+
+
+def _reasons(parts: Sequence[Part], machine: Machine) -> list[str | None]:
+    """Why each is not to be run here as it is; None where it is."""
+    return [part.engine.unsuited(part.folder, machine) for part in parts]
 
 
 def _fallback(made: Made, machine: Machine, cores: int, reasons: Sequence[str | None]) -> Placed:
@@ -95,7 +100,9 @@ def _substituted(  # noqa: PLR0913  (what is replaced, where, by what, of what)
         if reason is not None:
             if part not in stored:
                 stored[part] = stored_of(part, made.task, machine)
-            part = lowered(part, substitute, stored[part], draft / str(number), in_float=True)
+            part = lowered(
+                part, substitute, stored[part], draft / str(number), machine, in_float=True
+            )
             still = part.engine.unsuited(part.folder, machine)
             if still is not None:
                 raise EngineUnavailable(f"{substitute.name}: {still}")
@@ -111,12 +118,11 @@ def _substitutes(made: Made, machine: Machine, reasons: Sequence[str | None]) ->
         yield own.suited(machine)
     edges = tuple(sorted({min(edge, made.task.max_tokens) for edge in _SURE_EDGES}))
     buckets = Bucketed(batch=16, edges=edges)
-    given = {"weight_bits": getattr(own, "weight_bits", 8)}
     layout = getattr(own, "layout", None)
     layouts = [layout, buckets] if layout is not None and made.golden is not None else [buckets]
     for name, kind in ENGINES.items():
         if kind.builds_fast and kind.unavailable(machine) is None:
-            ways = dict.fromkeys(with_settings(name, given | {"layout": one}) for one in layouts)
+            ways = dict.fromkeys(with_settings(name, {"layout": one}) for one in layouts)
             yield from (way.suited(machine) for way in ways)
 
 

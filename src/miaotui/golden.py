@@ -19,11 +19,12 @@ GOLDEN_FILE = "golden.safetensors"
 @dataclass(frozen=True)
 class Nearness:
     """How near outputs are to the golden ones: the share of inputs answered alike, how far the
-    answers are apart (`Task.divergence`), the largest difference of a number, the inputs."""
+    answers are apart (`Task.divergence`), the largest difference of a number (None where one is not
+    finite), the inputs."""
 
     agreement: float
     divergence: float
-    largest_difference: float
+    largest_difference: float | None
     inputs: int
 
 
@@ -40,7 +41,7 @@ class Golden:
         made, found = self.outputs.merged(groups), outputs.merged(groups)
         same = task.same_answers(made, found)
         if not np.isfinite(outputs.values).all():
-            return Nearness(float(same.mean()), 1.0, float("inf"), len(made))
+            return Nearness(float(same.mean()), 1.0, None, len(made))
         largest = float(np.abs(self.outputs.values - outputs.values).max(initial=0.0))
         return Nearness(float(same.mean()), task.divergence(made, found), largest, len(made))
 

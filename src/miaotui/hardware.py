@@ -282,6 +282,16 @@ def limit_cores(n: int) -> tuple[int, ...]:
     return chosen
 
 
+def use_cores(n: int | None = None) -> int:
+    """How many cores to run on: all that are usable where nobody asks for `n`. Fewer are enforced
+    as by `limit_cores`, which also refuses more."""
+    available = usable_cores()
+    wanted = available if n is None else n
+    if wanted != available:
+        limit_cores(wanted)
+    return wanted
+
+
 def _allowed_cores() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))

@@ -146,9 +146,14 @@ def drafts() -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def lowered(part: Part, engine: Engine, stored: Stored, folder: Path, in_float: bool) -> Part:
-    """The part by another engine; its files are the bundle's own where the engine wrote them."""
+def lowered(  # noqa: PLR0913  (what of what, by what, into where, for what)
+    part: Part, engine: Engine, stored: Stored, folder: Path, machine: Machine, in_float: bool
+) -> Part:
+    """The part by another engine, suited to the machine; its files are the bundle's own where the
+    engine wrote them. Weights that are not lowered again keep the bits that they have."""
     same = engine.name == part.engine.name
+    if stored.graph is not None or (same and not in_float):
+        engine = _with_bits(engine, part.engine).suited(machine)
     if same and (stored.graph is not None or not in_float):
         return Part(engine, part.folder)
     if not folder.exists():
@@ -157,6 +162,13 @@ def lowered(part: Part, engine: Engine, stored: Stored, folder: Path, in_float: 
             stored.lower(engine, folder, in_float)
             failed.pop_all()
     return Part(engine, folder)
+
+
+def _with_bits(engine: Engine, source: Engine) -> Engine:
+    """The engine told the bits of the weights that another lowered, if it asks for them."""
+    bits = getattr(source, "weight_bits", 8)
+    asks = "weight_bits" in type(engine).model_fields
+    return engine.model_copy(update={"weight_bits": bits}) if asks else engine
 
 
 def stored_of(part: Part, task: Task, machine: Machine) -> Stored:

@@ -14,7 +14,8 @@ from miaotui.measure.records import Measurement
 from miaotui.measure.speed_result import SpeedResult, ratios
 from miaotui.models.load import find_model, load_model
 from miaotui.pipeline.compare import CompareOptions, compare
-from miaotui.report.pair import pair_document, pair_verdict
+from miaotui.report.pair import pair_document, pair_table, pair_verdict
+from miaotui.report.terminal import show
 from miaotui.tasks.matching import label_order
 from tiny import TAGS, save_tiny
 
@@ -192,3 +193,21 @@ def test_the_verdict_is_one_sentence(
     document = pair_document(found)
     assert document["times_better_b"]["throughput"]["median"] == pytest.approx(2.0)
     assert document["a"]["p99_ms"] is None  # too few calls for one
+
+
+def test_a_folder_that_looks_like_markup_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = speeds("A", 100, 10), speeds("B", 200, 10)
+    found = Comparison(
+        a=Side("runs[/old]", False, "torch"),
+        b=Side("runs[new]", True, "native"),
+        task="text-classification",
+        rows=500,
+        cores=2,
+        agreement=0.98,
+        quality=None,
+        speed=SpeedOfTwo(a, b, ratios(b, a)),
+    )
+    show(pair_table(found))
+    shown = capsys.readouterr().out
+    assert "A: runs[/old], torch" in shown
+    assert "B: runs[new], native" in shown

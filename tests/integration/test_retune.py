@@ -1,21 +1,27 @@
 """`bench --retune`: times what can run a bundle, checks it, and keeps the choice for this host."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from miaotui.bundle import Bundle, open_bundle, read_bundle
+from miaotui.cascade import Part
 from miaotui.engines.layouts import Bucketed
 from miaotui.engines.native import NativeEngine
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
-from miaotui.errors import BundleError
-from miaotui.hardware import probe
+from miaotui.errors import BudgetError, BundleError
+from miaotui.hardware import probe, usable_cores
+from miaotui.host import Placed, drafts, keep_choice
+from miaotui.measure.retuned import Retuned
 from miaotui.measure.speed import SpeedPlan
+from miaotui.measure.statistics import Ratio
 from miaotui.models.precision import Kind
 from miaotui.paths import cache_folder
 from miaotui.pipeline.retune import retune
-from miaotui.report.retuned import retuned_sentence
+from miaotui.report.retuned import retuned_sentence, retuned_table
+from miaotui.report.terminal import show
 from tiny_bundle import ROWS, in_kind, lacking, made_by
 
 QUICK = SpeedPlan(
@@ -120,3 +126,73 @@ def test_without_golden_rows_nothing_is_tuned(tmp_path: Path) -> None:
     bundle = made_by(tmp_path / "fast", engine, in_kind(Kind.FP32), golden=False)
     with pytest.raises(BundleError, match="no golden rows"):
         retune(bundle.folder, plan=QUICK)
+
+
+def test_what_cannot_run_any_more_is_replaced(tmp_path: Path) -> None:
+    """The kept choice has lost its file. It was for all cores, the bundle for one."""
+    engine, machine = OnnxRuntimeEngine(layout=ONE_BY_ONE), lacking(*FEW, "torch")
+    bundle = made_by(tmp_path / "fast", engine, in_kind(Kind.FP32))
+    made = bundle.made(in_kind(Kind.FP32).task)
+    with drafts() as draft:
+        (draft / "lost").mkdir()
+        lost = Part(OnnxRuntimeEngine(), draft / "lost")
+        keep_choice(made, machine, Placed((lost,), is_tuned=True, cores=machine.cores))
+    found = retune(bundle.folder, machine=machine, plan=QUICK)
+    assert found.cores == machine.cores
+    assert found.was_refused is not None
+    assert "cannot be opened" in found.was_refused
+    assert found.compared_with != found.was
+    assert {found.chosen, found.compared_with} <= set(found.speeds)
+    said = f"{found.chosen} replaces {found.was}, which cannot run here ({found.was_refused})"
+    assert retuned_sentence(found).startswith(said)
+    with open_bundle(bundle, machine=machine) as predictor:
+        assert predictor.runs_on in found.chosen
+
+
+def test_a_gain_is_over_what_was_timed_beside_it() -> None:
+    found = Retuned(
+        was="one",
+        was_refused="it is gone",
+        compared_with="two",
+        chosen="three",
+        judged_by="throughput",
+        times_faster=Ratio(1.1, 1.2, 1.3, 10, is_range=False),
+        agreement=1.0,
+        golden_inputs=60,
+        cores=2,
+        speeds={"two": 100.0, "three": 120.0},
+        refused={"four": "no"},
+        kept_in="cache",
+    )
+    assert "three replaces one, which cannot run here (it is gone): " in retuned_sentence(found)
+    assert "the throughput of two; " in retuned_sentence(found)
+    runs = replace(found, was="two", was_refused=None)
+    assert retuned_sentence(runs).startswith("three from now on: ")
+    stays = replace(runs, chosen="two", times_faster=None)
+    assert retuned_sentence(stays).startswith("two stays: nothing is clearly faster here; ")
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Retuned(
+        was="one",
+        was_refused=None,
+        compared_with="one",
+        chosen="one",
+        judged_by="p99",
+        times_faster=None,
+        agreement=1.0,
+        golden_inputs=60,
+        cores=2,
+        speeds={"one": 1.0},
+        refused={"two": "no file runs[/old]"},
+        kept_in="cache[/old]",
+    )
+    show(retuned_table(found), retuned_sentence(found))
+    shown = capsys.readouterr().out
+    assert "no file runs[/old]" in shown
+    assert "cache[/old]" in shown
+
+
+def test_more_cores_than_there_are_are_refused(slow: Bundle) -> None:
+    with pytest.raises(BudgetError, match="choose from 1 to"):
+        retune(slow.folder, cores=usable_cores() + 1, plan=QUICK)

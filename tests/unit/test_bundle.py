@@ -13,11 +13,16 @@ import openvino
 import pytest
 
 import tiny_encoder
+from miaotui import cli
 from miaotui.bundle import MANIFEST_FILE, Bundle, open_bundle, read_bundle, write_bundle
 from miaotui.cascade import ENGINE_FOLDER
+from miaotui.engines.base import RowRunner
 from miaotui.engines.openvino import OpenVinoEngine
 from miaotui.errors import BundleError, OutputError
+from miaotui.golden import Golden
 from miaotui.hardware import probe
+from miaotui.tasks.base import EncodedRows
+from miaotui.tasks.outputs import Outputs, one_a_row
 from miaotui.tasks.saved import save_task
 
 
@@ -199,3 +204,30 @@ def test_a_full_disk_in_the_words_of_safetensors_is_one_too(bundle: Path) -> Non
     with pytest.raises(OutputError, match="disk is full"):
         write_bundle(bundle, fills_up)
     assert read_bundle(bundle).manifest["task"] == "text-classification"
+
+
+class Broken(RowRunner):
+    """Answers with what is no number."""
+
+    def run(self, rows: EncodedRows) -> Outputs:
+        return one_a_row(np.full((len(rows), 2), np.nan, dtype=np.float32))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_how_near_answers_are_that_are_no_numbers_can_be_told_in_json() -> None:
+    rows = tiny_encoder.rows(5)
+    golden = Golden(rows, one_a_row(np.zeros((5, 2), dtype=np.float32)))
+    near = golden.nearness(tiny_encoder.model(2).task, Broken())
+    assert near.divergence == 1.0
+    told = json.loads(json.dumps(asdict(near), allow_nan=False))
+    assert told["largest_difference"] is None
+
+
+def test_the_command_prints_no_document_that_is_no_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        cli._print({"largest_difference": float("inf")})
+    assert capsys.readouterr().out == ""

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 import tiny_encoder
-from miaotui.engines.base import Session
+from miaotui.engines.base import OVERFLOWING_INT8, Session
 from miaotui.engines.layouts import Bucketed, Layout, Packed, Padded
 from miaotui.engines.openvino import (
     FACTS_FILE,
@@ -24,7 +24,9 @@ from miaotui.engines.openvino import (
     settable,
 )
 from miaotui.errors import BundleError, EngineUnavailable
+from miaotui.models.precision import Kind
 from miaotui.tasks.base import encoded_rows
+from tiny_bundle import in_kind, lacking
 
 
 class Calls:
@@ -225,6 +227,26 @@ def test_a_device_that_openvino_does_not_see_is_refused_by_name(
 def test_what_is_no_device_of_openvino_is_refused(device: str) -> None:
     with pytest.raises(ValidationError):
         OpenVinoEngine(device=device)
+
+
+class SeesGpu:
+    """What is asked of OpenVINO's own where there is a GPU."""
+
+    available_devices = ("CPU", "GPU")
+
+    def get_property(self, device: str, name: str) -> str:
+        return f"{name} of {device}"
+
+
+def test_8_bit_sums_overflow_on_the_processor_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OpenVinoEngine(weight_bits=8)
+    engine.build(in_kind(Kind.INT8_STATIC), None, tmp_path)
+    monkeypatch.setattr(openvino, "Core", SeesGpu)
+    older = lacking(isa=("avx2",))
+    assert engine.unsuited(tmp_path, older) == OVERFLOWING_INT8
+    assert engine.model_copy(update={"device": "GPU"}).unsuited(tmp_path, older) is None
 
 
 class Core:

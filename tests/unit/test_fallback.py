@@ -7,16 +7,22 @@ import numpy as np
 import pytest
 
 from miaotui.bundle import open_bundle, read_bundle
+from miaotui.cascade import Part, Stage, Stages
 from miaotui.engines import Engine
+from miaotui.engines.base import OVERFLOWING_INT8
 from miaotui.engines.layouts import Bucketed, Packed
 from miaotui.engines.native import NativeEngine
 from miaotui.engines.onnxruntime import OnnxRuntimeEngine
-from miaotui.engines.openvino import OpenVinoEngine
+from miaotui.engines.openvino import OpenVinoEngine, openvino_devices
 from miaotui.engines.torch import TorchEngine
+from miaotui.engines.workload import workload_of
 from miaotui.errors import EngineUnavailable, OutputError
+from miaotui.fallback import placed
 from miaotui.hardware import Machine, probe
+from miaotui.host import Made, Placed, keep_choice
 from miaotui.models.precision import Kind
 from miaotui.paths import CACHE_VARIABLE, cache_folder
+from miaotui.pipeline.runtime_options import all_options, refined
 from tiny_bundle import ROWS, in_kind, lacking, made_by
 
 BUCKETS = Bucketed(batch=8, edges=(8, 16, 32))
@@ -85,6 +91,74 @@ def test_what_an_older_processor_runs_as_it_is_stays(
     with open_bundle(bundle, machine=lacking(isa=AVX2)) as predictor:
         assert predictor.runs_on == engine.title
         assert not any("stands in" in warning for warning in predictor.warnings)
+
+
+@pytest.mark.skipif("GPU" in openvino_devices() or bool(probe().gpus), reason="a GPU is here")
+@pytest.mark.parametrize(
+    ("engine", "changed", "says"),
+    [
+        (OpenVinoEngine(layout=BUCKETS), {"device": "GPU"}, "openvino sees no device GPU here"),
+        (OnnxRuntimeEngine(layout=BUCKETS), {"provider": "cuda"}, "provider cuda"),
+    ],
+)
+def test_a_device_that_is_missing_is_stood_in_for(
+    tmp_path: Path, engine: Engine, changed: dict[str, str], says: str
+) -> None:
+    there = engine.model_copy(update=changed)
+    bundle = made_by(tmp_path / "fast", engine, in_kind(Kind.FP32), recorded=there)
+    assert there.unsuited(bundle.folder, probe()) == there.refusal()
+    with open_bundle(bundle) as predictor:
+        assert predictor.warnings[0].startswith(f"{predictor.runs_on} stands in for {there.title}")
+        assert says in predictor.warnings[0]
+    made = bundle.made(predictor.task)
+    keep_choice(made, probe(), Placed(made.parts, is_tuned=True))
+    assert placed(made, probe(), 1).title == predictor.runs_on
+
+
+def test_what_was_missing_and_is_there_again_is_used(tmp_path: Path) -> None:
+    engine = OnnxRuntimeEngine(layout=BUCKETS)
+    made = made_by(tmp_path / "fast", engine, in_kind(Kind.FP32)).made(in_kind(Kind.FP32).task)
+    other = Part(OnnxRuntimeEngine(layout=PACKED), made.parts[0].folder)
+    keep_choice(made, probe(), Placed((other,), said="stands in"))
+    assert placed(made, probe(), 1) == Placed(made.parts)
+
+
+def cascade_of(out: Path, *engines: Engine) -> Made:
+    """Two stages by two engines, without golden rows."""
+    model = in_kind(Kind.INT8_DYNAMIC)
+    parts = [Part(engine, out / str(number)) for number, engine in enumerate(engines)]
+    for part in parts:
+        part.engine.build(model, None, part.folder)
+    facts = Stages(confidence="margin", stages=(Stage(engine=engines[0], threshold=0.5),))
+    return Made(out, "two", tuple(parts), facts, model.task, None)
+
+
+FEWER, WHOLE = NativeEngine(weight_bits=7), OnnxRuntimeEngine(layout=BUCKETS, weight_bits=8)
+
+
+def test_each_stage_keeps_the_bits_of_its_own_weights(tmp_path: Path) -> None:
+    machine = lacking(NATIVE, isa=AVX2)
+    made = cascade_of(tmp_path, FEWER, WHOLE)
+    found = placed(made, machine, 1)
+    assert found.parts[1].folder == made.parts[1].folder
+    last = found.parts[1].engine
+    assert isinstance(last, OnnxRuntimeEngine)
+    assert (last.weight_bits, last.exact_int8) == (8, True)
+
+
+def test_no_way_to_run_a_stage_forgets_the_bits_of_its_weights(tmp_path: Path) -> None:
+    machine = lacking(isa=AVX2)
+    made = cascade_of(tmp_path / "made", WHOLE, FEWER)
+    work = workload_of(ROWS.lengths, machine, 2, made.task.max_tokens)
+    options = list(all_options(made, work, tmp_path / "draft", {}))
+    tried = [*options, *(more for each in options for more in refined(work, False, each))]
+    first = [option.parts[0] for option in tried]
+    by_onnxruntime = [part.engine for part in first if part.engine.name == "onnxruntime"]
+    assert len(by_onnxruntime) > len(options)
+    assert {(e.weight_bits, e.exact_int8) for e in by_onnxruntime} == {(8, True)}
+    by_openvino = [part for part in first if part.engine.name == "openvino"]
+    assert by_openvino
+    assert all(p.engine.unsuited(p.folder, machine) == OVERFLOWING_INT8 for p in by_openvino)
 
 
 def test_sums_that_would_overflow_are_computed_exactly(tmp_path: Path) -> None:

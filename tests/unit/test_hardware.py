@@ -284,3 +284,11 @@ class TestMemory:
             [sys.executable, "-c", script], capture_output=True, text=True, check=True
         )
         assert 0 < int(done.stdout) < len(block)
+
+
+def test_all_cores_are_used_where_nobody_asks_and_no_more_than_there_are() -> None:
+    available = hardware.usable_cores()
+    assert hardware.use_cores() == hardware.use_cores(available) == available
+    for n in (0, available + 1):
+        with pytest.raises(BudgetError, match="choose from 1 to"):
+            hardware.use_cores(n)

@@ -8,6 +8,7 @@ from rich.console import Console
 from miaotui.measure.result import OptimizationResult
 from miaotui.report.card import card
 from miaotui.report.table import headline, rivals_table
+from miaotui.report.terminal import show_facts
 
 
 def with_quality(**changed: object) -> OptimizationResult:
@@ -110,3 +111,11 @@ def test_the_table_fits_80_columns_and_names_everybody() -> None:
 
 def test_rich_markup_in_a_name_is_printed_as_it_is() -> None:
     assert "[red]" in printed(with_speed(rivals={"[red]": {}}))
+
+
+def test_a_folder_that_looks_like_markup_is_a_fact(capsys: pytest.CaptureFixture[str]) -> None:
+    show_facts({"bundle": "runs[/old]", "measured": {"of[/b]": ":x:"}})
+    shown = capsys.readouterr().out
+    assert "runs[/old]" in shown
+    assert "measured.of[/b]" in shown
+    assert ":x:" in shown

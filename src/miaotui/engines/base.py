@@ -216,8 +216,9 @@ class EngineBase(BaseModel, ABC):
 
     def unsuited(self, folder: Path, machine: Machine) -> str | None:
         """Why what `build` wrote in `folder` is not to be run there as it is, in one line: not only
-        where the engine cannot, but where it would only emulate, or answer otherwise."""
-        return self.unavailable(machine)
+        where the engine or these settings of it cannot, but where it would only emulate, or answer
+        otherwise."""
+        return self.unavailable(machine) or self.refusal()
 
     def suited(self, machine: Machine) -> Self:
         """The same files, run so that the machine answers as they mean where a setting does it."""

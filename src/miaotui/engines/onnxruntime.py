@@ -21,7 +21,7 @@ from miaotui.engines.layouts import Batch
 from miaotui.engines.onnx_files import ONNX_FILE, copy_graph, holds_int8, to_onnx
 from miaotui.engines.onnx_saving import write_onnx
 from miaotui.errors import BundleError, EngineFailed, EngineUnavailable, first_line
-from miaotui.hardware import Machine
+from miaotui.hardware import Machine, probe
 from miaotui.models.precision import Kind
 from miaotui.quiet import silence_telemetry
 from miaotui.tasks.task import Task
@@ -85,9 +85,13 @@ class OnnxRuntimeEngine(BatchedEngine):
         missing = missing if machine.gpus else "its driver"
         return Use(cls.model_fields["name"].default, "provider: cuda", missing)
 
+    def refusal(self) -> str | None:
+        return None if self.provider == "cpu" else _lacking(self.provider)
+
     def unsuited(self, folder: Path, machine: Machine) -> str | None:
-        if self.unavailable(machine) is not None or self.suited(machine) == self:
-            return self.unavailable(machine)
+        reason = super().unsuited(folder, machine)
+        if reason is not None or self.suited(machine) == self:
+            return reason
         return OVERFLOWING_INT8 if holds_int8(folder / ONNX_FILE) else None
 
     def suited(self, machine: Machine) -> Self:
@@ -119,11 +123,9 @@ def onnx_session(
     import onnxruntime
 
     wanted = _PROVIDERS[provider]
-    if wanted[0] not in onnxruntime.get_available_providers():
-        raise EngineUnavailable(
-            f"onnxruntime here has no provider {provider}; install onnxruntime-gpu beside an "
-            "NVIDIA GPU"
-        )
+    lacking = _lacking(provider)
+    if lacking is not None:
+        raise EngineUnavailable(lacking)
     onnxruntime.set_default_logger_severity(3)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -137,6 +139,20 @@ def onnx_session(
     if session.get_providers()[0] != wanted[0]:
         raise EngineUnavailable(f"onnxruntime could not start its provider {provider} here")
     return session
+
+
+def _lacking(provider: Provider) -> str | None:
+    """What a provider needs that is not here; whether it starts shows only as a session opens."""
+    import onnxruntime
+
+    if _PROVIDERS[provider][0] not in onnxruntime.get_available_providers():
+        return (
+            f"onnxruntime here has no provider {provider}; install onnxruntime-gpu beside an "
+            "NVIDIA GPU"
+        )
+    if provider != "cpu" and not probe().gpus:
+        return f"onnxruntime's provider {provider} needs an NVIDIA GPU, and there is none here"
+    return None
 
 
 def run_onnx(session: Any, inputs: dict[str, ndarray]) -> ndarray:

@@ -107,12 +107,12 @@ class OpenVinoEngine(BatchedEngine):
             raise EngineUnavailable(reason)
 
     def unsuited(self, folder: Path, machine: Machine) -> str | None:
-        reason = self.unavailable(machine)
+        reason = super().unsuited(folder, machine)
         if reason is not None:
             return reason
         if self.suited(machine) != self:
             return EMULATED_BF16
-        overflows = self.weight_bits == 8 and machine.saturates_int8
+        overflows = self._on_cpu and self.weight_bits == 8 and machine.saturates_int8
         return OVERFLOWING_INT8 if overflows and holds_int8(folder / ONNX_FILE) else None
 
     def suited(self, machine: Machine) -> Self:

@@ -13,7 +13,7 @@ from miaotui.data.columns import ANY_COLUMNS, Columns
 from miaotui.data.rows import Rows
 from miaotui.engines.torch import TorchEngine
 from miaotui.errors import BudgetError, LabelsMissing, ModelError
-from miaotui.hardware import limit_cores, usable_cores
+from miaotui.hardware import use_cores
 from miaotui.measure.comparison import Comparison, QualityOfTwo, Side, SpeedOfTwo
 from miaotui.measure.judge import Split, judge_for
 from miaotui.measure.speed import Contender, SpeedPlan, measure_interleaved, ratios
@@ -58,9 +58,7 @@ class _Opened:
 def compare(options: CompareOptions, progress: Progress = lambda what, share: None) -> Comparison:
     """Opens both on the same cores. What is no bundle runs in PyTorch, fp32, as transformers runs
     it. Models of another task or with other labels are a ModelError."""
-    cores = options.cores or usable_cores()
-    if cores != usable_cores():
-        limit_cores(cores)
+    cores = use_cores(options.cores)
     with ExitStack() as stack:
         progress("opening", 0.0)
         a, b = (_opened(name, cores, stack) for name in (options.a, options.b))

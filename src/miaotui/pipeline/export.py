@@ -45,7 +45,8 @@ def export(folder: Path, to: str, out: Path) -> str:
 
 
 def _write(model: onnx.ModelProto, out: Path, inline_bytes: int = ROOM_BYTES) -> bool:
-    """Checked first, whole or not at all; whether its weights lie in a file of their own."""
+    """Checked first, whole or not at all; whether its weights lie in a file of their own. Where
+    they do not, one that lay beside it before is gone."""
     try:
         with TemporaryDirectory(prefix=".", dir=out.parent) as folder:
             draft = Path(folder, out.name)
@@ -54,6 +55,8 @@ def _write(model: onnx.ModelProto, out: Path, inline_bytes: int = ROOM_BYTES) ->
             written = files_of(draft)
             for file in reversed(written):
                 os.replace(file, out.with_name(file.name))
+            if len(written) == 1:
+                weights_of(out).unlink(missing_ok=True)  # of an export before this one
     except OSError as error:
         raise OutputError(f"{out} cannot be written: {error.strerror}") from error
     return len(written) > 1

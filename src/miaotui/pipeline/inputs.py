@@ -10,7 +10,7 @@ from miaotui.data.saved_splits import load_splits
 from miaotui.data.split import DEFAULT_FRACTIONS, DataSplits, Fractions
 from miaotui.data.unlabelled import Unlabelled, distinct
 from miaotui.errors import BudgetError, LabelsMissing, ModelError
-from miaotui.hardware import Machine, limit_cores, probe
+from miaotui.hardware import Machine, probe, use_cores
 from miaotui.measure.judge import OutputsJudge, judge_for
 from miaotui.models.load import Source, find_model, load_model
 from miaotui.models.model import Calibration, Model
@@ -61,9 +61,7 @@ def read_inputs(
     asked = None if options.task is None else task_named(options.task)
     model = load_model(source, asked)
     _check_task(model.task, asked)
-    cores = options.cores or machine.cores
-    if cores != machine.cores:
-        limit_cores(cores)
+    cores = use_cores(options.cores)
     own = OwnAnswers(model, cores, options, sample) if options.by_agreement else None
     files, given = _Files(model.task, options, own, on_read), options.rows
     rows = files.judged_(given.data)

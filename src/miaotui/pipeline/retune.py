@@ -19,7 +19,7 @@ from miaotui.engines.workload import workload_of
 from miaotui.errors import BundleError, EngineUnavailable, MiaotuiError
 from miaotui.fallback import placed
 from miaotui.golden import Golden, Nearness
-from miaotui.hardware import Machine, limit_cores, probe, usable_cores
+from miaotui.hardware import Machine, probe, use_cores
 from miaotui.host import Made, Placed, choice_folder, drafts, keep_choice, opened
 from miaotui.measure.retuned import Retuned
 from miaotui.measure.speed import Contender, SpeedPlan, SpeedResult, measure_interleaved, ratios
@@ -44,9 +44,11 @@ _REFINED, _FINALISTS = 2, 3
 @dataclass
 class _Tried:
     """What is known so far, by title: options, their speed in the unit they are judged by, how near
-    they are to the golden rows, why others are out. `present` is how the bundle runs now."""
+    they are to the golden rows, why others are out. `present` is how the bundle runs now;
+    `present_refused` says why it cannot, None where it can."""
 
     present: Option
+    present_refused: str | None = None
     options: dict[str, Option] = field(default_factory=dict)
     speeds: dict[str, float] = field(default_factory=dict)
     near: dict[str, Nearness] = field(default_factory=dict)
@@ -79,13 +81,11 @@ def retune(
     machine: Machine | None = None,
     plan: SpeedPlan = PLAN,
 ) -> Retuned:
-    """Keeps what is faster beyond chance than what runs the bundle now, on `cores`: those it was
-    made for where nobody says. Interrupted, what was chosen before stands."""
+    """Keeps what is faster beyond chance than what runs the bundle now, on `cores`: those it
+    usually runs on where nobody says. Interrupted, what was chosen before stands."""
     machine = machine or probe()
     bundle = read_bundle(folder)
-    cores = cores or min(int(bundle.manifest["environment"]["cores"]), machine.cores)
-    if cores < usable_cores():
-        limit_cores(cores)
+    cores = use_cores(bundle.usual_cores(machine) if cores is None else cores)
     job = _job(bundle, machine, cores, progress, plan)
     with drafts() as draft:
         return _chosen(job, _tried(job, draft))
@@ -126,6 +126,7 @@ def _tried(job: _Job, draft: Path) -> _Tried:
     job.progress("trying what it runs on now", 0.0)
     tried = _Tried(Option(placed(job.made, job.machine, job.work.cores).parts, ""))
     _try_(tried, job, tried.present, np.inf)
+    tried.present_refused = tried.refused.pop(tried.present.title, None)
     job.progress("lowering it for other engines", 0.0)
     others = list(all_options(job.made, job.work, draft, tried.refused))
     for done, option in enumerate(others):
@@ -172,10 +173,11 @@ def _chosen(job: _Job, tried: _Tried) -> Retuned:
     """The fastest of the leading ones side by side with the present way, which stays unless one
     is faster beyond chance."""
     present = tried.present.title
-    leading = [title for title in _ranked(tried, job) if title != present][:_FINALISTS]
-    racing = [title for title in (present, *leading) if title in tried.options]
+    others = [t for t in _ranked(tried, job) if tried.options[t] is not tried.present]
+    leading = others[:_FINALISTS]
+    racing = leading if tried.present_refused is not None else [present, *leading]
     if not racing:
-        reasons = "; ".join(list(tried.refused.values())[:2])
+        reasons = "; ".join([tried.present_refused or "", *tried.refused.values()][:2])
         raise EngineUnavailable(f"nothing here runs {job.made.folder} as it answered: {reasons}")
     with ExitStack() as stack:
         contenders = [
@@ -196,6 +198,8 @@ def _chosen(job: _Job, tried: _Tried) -> Retuned:
     )
     return Retuned(
         was=present,
+        was_refused=tried.present_refused,
+        compared_with=racing[0],
         chosen=best,
         judged_by=job.judged_by,
         times_faster=ratio,

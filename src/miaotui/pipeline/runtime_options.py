@@ -11,6 +11,7 @@ from miaotui.engines.base import EngineBase, Workload
 from miaotui.engines.layouts import Bucketed, Layout, Packed
 from miaotui.engines.stored import Stored
 from miaotui.errors import EngineUnavailable, MiaotuiError
+from miaotui.hardware import Machine
 from miaotui.host import Made, lowered, stored_of
 
 
@@ -47,32 +48,36 @@ def all_options(
             continue
         for in_float in formats if kind.builds_fast else [False]:
             files = " in floats" if in_float else ""
-            lower = partial(_lowered, made, stored, draft / f"{name}{in_float:d}", in_float)
-            for engine in _settings(name, made, work, stored):
+            lower = partial(
+                _lowered, made, stored, machine, draft / f"{name}{in_float:d}", in_float
+            )
+            for engine in _settings(name, work, stored):
                 try:
                     yield Option(lower(engine), files)
                 except MiaotuiError as error:
                     refused[f"{engine.title}{files}"] = str(error)
 
 
-def _settings(name: str, made: Made, work: Workload, stored: Sequence[Stored]) -> list[Engine]:
+def _settings(name: str, work: Workload, stored: Sequence[Stored]) -> list[Engine]:
     """The engine by each layout that its files can take."""
-    own = made.parts[-1].engine
-    kept = getattr(own, "weight_bits", 8)
-    bits = work.weight_bits if stored[-1].graph is None else kept
     layouts: list[Layout] = [Bucketed(batch=16, edges=work.edges)]
     if all(each.can_pack for each in stored):
         layouts.insert(0, Packed(batch=8, block_tokens=work.block_tokens))
-    given = [{"weight_bits": bits, "layout": layout} for layout in layouts]
+    given = [{"weight_bits": work.weight_bits, "layout": layout} for layout in layouts]
     ways = dict.fromkeys(with_settings(name, each) for each in given)
     return [way.suited(work.machine) for way in ways]
 
 
-def _lowered(
-    made: Made, stored: Sequence[Stored], folder: Path, in_float: bool, engine: Engine
+def _lowered(  # noqa: PLR0913  (as `lowered`)
+    made: Made,
+    stored: Sequence[Stored],
+    machine: Machine,
+    folder: Path,
+    in_float: bool,
+    engine: Engine,
 ) -> tuple[Part, ...]:
     return tuple(
-        lowered(part, engine, each, folder / str(number), in_float)
+        lowered(part, engine, each, folder / str(number), machine, in_float)
         for number, (part, each) in enumerate(zip(made.parts, stored, strict=True))
     )
 
@@ -85,13 +90,18 @@ def refined(work: Workload, one_by_one: bool, option: Option) -> list[Option]:
     threads = {1, max(1, work.cores // 2), work.cores}
     settings += [engine.model_copy(update={"threads": count}) for count in sorted(threads)]
     checked = [engine_adapter.validate_python(each) for each in settings]
-    return [Option(_with(option.parts, each), option.files) for each in checked]
+    return [Option(_with(option.parts, engine, each), option.files) for each in checked]
 
 
-def _with(parts: Sequence[Part], engine: Engine) -> tuple[Part, ...]:
-    """Those parts that are the engine's by these settings of it."""
+def _with(parts: Sequence[Part], before: Engine, after: Engine) -> tuple[Part, ...]:
+    """Those parts that are the engine's by what is set otherwise; what their weights are stays."""
+    names = [n for n in type(after).model_fields if getattr(after, n) != getattr(before, n)]
+    changes = {name: getattr(after, name) for name in names}
     return tuple(
-        replace(part, engine=engine) if part.engine.name == engine.name else part for part in parts
+        replace(part, engine=part.engine.model_copy(update=changes))
+        if part.engine.name == after.name
+        else part
+        for part in parts
     )
 
 

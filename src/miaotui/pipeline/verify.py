@@ -10,7 +10,7 @@ from miaotui.cascade import Cascade
 from miaotui.data.columns import Columns
 from miaotui.data.rows import Rows
 from miaotui.golden import Golden
-from miaotui.hardware import limit_cores, probe
+from miaotui.hardware import probe, use_cores
 from miaotui.measure.judge import judge_for
 from miaotui.pipeline.engine_speed import engine_speed
 from miaotui.predictor import Predictor
@@ -48,9 +48,7 @@ def verify(
 ) -> Verified:
     """Answers on the golden rows, speed on rows of the stored lengths, quality with `data`."""
     bundle = read_bundle(folder)
-    cores = bundle.usual_cores(probe())
-    if cores < probe().cores:
-        limit_cores(cores)
+    cores = use_cores(bundle.usual_cores(probe()))
     card = {n: v for n, v in bundle.manifest["measured"].items() if n.startswith("engine_")}
     metric = bundle.metric
     with open_bundle(bundle, cores) as predictor:

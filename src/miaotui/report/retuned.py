@@ -11,13 +11,20 @@ def retuned_sentence(found: Retuned) -> str:
     """What runs the bundle from now on, and what that gains."""
     alike = f"{found.agreement:.1%} of {found.golden_inputs} golden rows are answered alike"
     kept = f"kept for this machine in {found.kept_in}"
-    ratio = found.times_faster
+    return f"{_chosen(found)}; {alike}; {kept}"
+
+
+def _chosen(found: Retuned) -> str:
+    ratio, gain = found.times_faster, ""
+    if ratio is not None:
+        times = words.times((ratio.low, ratio.median, ratio.high))
+        gain = f": {times} the {found.judged_by} of {found.compared_with}"
+    if found.was_refused is not None:
+        refusal = f"which cannot run here ({found.was_refused})"
+        return f"{found.chosen} replaces {found.was}, {refusal}{gain}"
     if ratio is None:
-        return f"{found.chosen} stays: nothing is clearly faster here; {alike}; {kept}"
-    gain = words.times((ratio.low, ratio.median, ratio.high))
-    return (
-        f"{found.chosen} from now on: {gain} the {found.judged_by} of {found.was}; {alike}; {kept}"
-    )
+        return f"{found.chosen} stays: nothing is clearly faster here"
+    return f"{found.chosen} from now on{gain}"
 
 
 def retuned_table(found: Retuned) -> Table:
@@ -28,6 +35,8 @@ def retuned_table(found: Retuned) -> Table:
     table.add_column("rows/s" if slow_first else "p50, ms", overflow="fold")
     for title, value in sorted(found.speeds.items(), key=lambda e: e[1], reverse=slow_first):
         table.add_row(title, words.rate(value) if slow_first else words.millis(value))
+    if found.was_refused is not None:
+        table.add_row(f"{found.was}, until now", found.was_refused)
     for title, reason in found.refused.items():
         table.add_row(title, reason)
     return table

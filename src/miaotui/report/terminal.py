@@ -26,8 +26,9 @@ class _News(Protocol):
 
 
 def show(*parts: RenderableType) -> None:
-    """Prints results on stdout."""
-    console = Console()
+    """Prints results on stdout; strings in them are shown as they are, since names of folders and
+    labels may look like rich's markup."""
+    console = Console(markup=False, emoji=False)
     for part in parts:
         console.print(part)
 
@@ -70,7 +71,7 @@ def steps_bar(title: str) -> Iterator[Callable[[int, int, float, float | None], 
     if not console.is_terminal:
         yield _step_lines(title, console)
         return
-    line = TextColumn("{task.description} {task.fields[note]}")
+    line = TextColumn("{task.description} {task.fields[note]}", markup=False)
     with _bar(line) as progress:
         bar = progress.add_task(title, total=None, note="")
 
@@ -89,7 +90,7 @@ def share_bar() -> Iterator[Callable[[str, float], None]]:
     if not console.is_terminal:
         yield _share_lines(console)
         return
-    with _bar(TextColumn("{task.description}")) as progress:
+    with _bar(TextColumn("{task.description}", markup=False)) as progress:
         bar = progress.add_task("", total=1.0)
         yield lambda what, share: progress.update(bar, description=what, completed=share)
 
@@ -129,8 +130,8 @@ def search_bar(budget_s: float) -> Iterator[Callable[[_News], None]]:
     if not console.is_terminal:
         yield _lines(console)
         return
-    line = TextColumn("{task.description}")
-    best = TextColumn("{task.fields[best]}", style="green")
+    line = TextColumn("{task.description}", markup=False)
+    best = TextColumn("{task.fields[best]}", style="green", markup=False)
     with _bar(line, best) as progress:
         bar = progress.add_task("loading", total=budget_s, best="")
 
