@@ -189,7 +189,7 @@ _BART = _ENCODER_DECODER | {
     for name, value in {"layers": LAYERS, "attention_heads": HEADS, "ffn_dim": FFN}.items()
 }
 _XLNET = {"d_model": HIDDEN, "n_layer": LAYERS, "n_head": HEADS, "d_inner": FFN}
-_CANINE = {"num_hash_buckets": 64, "downsampling_rate": 2, "upsampling_kernel_size": 2}
+_CANINE = {"num_hash_buckets": 128, "downsampling_rate": 2, "upsampling_kernel_size": 2}
 _UNBOUND = ("t5", "xlnet")
 """Rows may be of any length, and config has no word for one."""
 _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -26,11 +26,11 @@ def check_alone(padded: "PaddedModel", tokenizer: Tokenizer, name: str) -> None:
     failed: Exception | None = None
     for short, long in _pairs(tokenizer):
         try:
-            alone = _alone(padded, short)
+            alone, beside = _alone(padded, short), _beside(padded, short, long)
         except strange() as error:  # too short for it, it may be
             failed = error
             continue
-        difference, size = (_beside(padded, short, long) - alone).abs().max(), alone.abs().max()
+        difference, size = (beside - alone).abs().max(), alone.abs().max()
         if not difference <= _CLOSE * max(1.0, float(size)):
             raise ModelError(
                 f"{name}: {config.model_type} answers a text otherwise where longer ones are "

@@ -116,7 +116,8 @@ class Task(ABC):
 
     @abstractmethod
     def labels_of(self, rows: EncodedRows, outputs: Outputs) -> Sequence[Label]:
-        """What each input would be labelled if its answer were right."""
+        """What each input would be labelled if its answer were right; judged by the metric that is
+        named `agreement`."""
 
     @abstractmethod
     def answers(
