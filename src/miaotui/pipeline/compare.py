@@ -31,6 +31,7 @@ _SHORT = SpeedPlan(
 )
 _SHORTEST_FULL_S = 90.0
 _CHUNK = 256
+_FEWEST_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _judged(
     judge = judge_for(task, metric)
     if rows.labels is None:
         return None, float(task.same_answers(a, b).mean())
-    if len(rows) < 2:  # noqa: PLR2004
+    if len(rows) < _FEWEST_ROWS:
         raise BudgetError(f"{rows.source} has one row; give more to compare by")
     encoded = task.encode(rows.texts)
     flat = encoded.readout_starts
