@@ -47,6 +47,8 @@ def _optimize(options: OptimizeOptions, listener: Watch, on_read: OnRead) -> Opt
     watch = TimedWatch(clock, listener)
     engines = usable_engines(probe(), options.engines)
     recipe = None if options.recipe is None else given_recipe(options.recipe, engines)
+    if options.by_agreement:
+        watch(News("loading", "the original answers the rows", "", clock.left_s))
     job = prepare(options, on_read)
     for line in foreseen(job.splits.test, job.context.judge, options.budget):
         watch(News("loading", "", "", clock.left_s, line))

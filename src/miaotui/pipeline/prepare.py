@@ -165,7 +165,8 @@ def _fingerprint(inputs: Inputs, extra: EncodedRows | None, options: OptimizeOpt
     if extra is not None:
         digest.update(extra.ids.tobytes() + extra.starts.tobytes())
     environment = environment_fingerprint(inputs.machine)
-    asked = f"{options.metric} {options.budget.max_class_drop is not None}"
+    each_class = options.budget.max_class_drop is not None
+    asked = f"{options.metric} {each_class} {options.by_agreement}"
     settings = f"{options.rows.seed} {environment}{inputs.cores}{asked} {__version__}"
     digest.update(settings.encode())
     return digest.hexdigest()[:12]
