@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    "install its venv module (Debian and Ubuntu: python3-venv) and run it again" >&2; \
 	  exit 1; \
 	}
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
+	$(BIN)/python -m pip install --disable-pip-version-check --use-pep517 -c constraints.txt \
 	  -e '.[optimize,demo,dev]'
 	@touch $@
 

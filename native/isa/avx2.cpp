@@ -105,10 +105,7 @@ static inline void int8_tile(const LinearView& linear, const Input& in, int row,
   const std::int32_t* order = linear.groups + static_cast<std::size_t>(panel) * groups;
   const GroupCounts counts = linear.counts[panel];
   Ints sums[rows][kVectors];
-#pragma GCC unroll 16
-  for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = load(linear.offsets + column + v * kWidth);
+  begin_sums(sums, linear, column);
   int g = 0;
   for (; g < 2 * counts.four_products; g += 2, weights += 2 * kGroupBytes)
     four_products(sums, codes + order[g], codes + order[g + 1], in.stride, weights);
@@ -116,15 +113,7 @@ static inline void int8_tile(const LinearView& linear, const Input& in, int row,
     two_products(sums, codes + order[g], in.stride, weights);
   for (; g < groups; ++g, weights += kGroupBytes)
     wide_products(sums, wide + order[g], in.wide_stride, weights);
-#pragma GCC unroll 16
-  for (int v = 0; v < kVectors; ++v) {
-    const Floats scale = load(linear.scales + column + v * kWidth);
-    const Floats bias = load(linear.bias + column + v * kWidth);
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r)
-      out(row + r, column + v * kWidth,
-          value_of(sums[r][v], scale, row_scale(linear, in, row + r), bias));
-  }
+  write_sums(sums, linear, in, row, column, out);
 }
 
 }  // namespace

@@ -89,6 +89,29 @@ static inline float row_scale(const LinearView& linear, const Input& in, int row
   return in.scales != nullptr ? in.scales[row] : linear.input_scale;
 }
 
+// Sums of codes of a tile, from the offsets of its columns to values.
+template <int rows>
+static inline void begin_sums(Ints (&sums)[rows][kVectors], const LinearView& linear, int column) {
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = load(linear.offsets + column + v * kWidth);
+}
+
+template <int rows, class Out>
+static inline void write_sums(const Ints (&sums)[rows][kVectors], const LinearView& linear,
+                              const Input& in, int row, int column, const Out& out) {
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) {
+    const Floats scale = load(linear.scales + column + v * kWidth);
+    const Floats bias = load(linear.bias + column + v * kWidth);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r)
+      out(row + r, column + v * kWidth,
+          value_of(sums[r][v], scale, row_scale(linear, in, row + r), bias));
+  }
+}
+
 #if defined(MIAOTUI_SORTED)  // the instruction set has its own
 constexpr bool kWidensCodes = true;
 
@@ -106,10 +129,7 @@ static inline void int8_tile(const LinearView& linear, const Input& in, int row,
   const std::uint8_t* codes = in.codes + static_cast<std::size_t>(row) * in.stride;
   const int column = panel * kPanel;
   Ints sums[rows][kVectors];
-#pragma GCC unroll 16
-  for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = load(linear.offsets + column + v * kWidth);
+  begin_sums(sums, linear, column);
   for (int k = 0; k < linear.depth; k += 4) {
     Codes ready_codes[kVectors];
 #pragma GCC unroll 16
@@ -123,15 +143,7 @@ static inline void int8_tile(const LinearView& linear, const Input& in, int row,
         sums[r][v] = multiply_add(sums[r][v], four, ready_codes[v]);
     }
   }
-#pragma GCC unroll 16
-  for (int v = 0; v < kVectors; ++v) {
-    const Floats scale = load(linear.scales + column + v * kWidth);
-    const Floats bias = load(linear.bias + column + v * kWidth);
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r)
-      out(row + r, column + v * kWidth,
-          value_of(sums[r][v], scale, row_scale(linear, in, row + r), bias));
-  }
+  write_sums(sums, linear, in, row, column, out);
 }
 #endif
 
